@@ -1,0 +1,216 @@
+"""The project file as typed data.
+
+``djops.yaml`` is read by :mod:`djops.model.loading`; nothing here knows files.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+
+PRINCIPAL_NAME = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,31}")
+"""MySQL allows 32 characters, IAM ``[\\w+=,.@-]``, Vault paths no slash: this is what all three take."""
+
+
+def _as_tuple(value: object) -> object:
+    return (value,) if isinstance(value, str) else value
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+
+PrincipalName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9._-]{0,31}$")]
+NameList = Annotated[tuple[str, ...], BeforeValidator(_as_tuple), Field(min_length=1)]
+
+
+class Pipeline(_Frozen):
+    """Where the pipeline's code is.
+
+    Attributes:
+        package: The importable name of the package whose modules declare the schemas.
+        path: The folder that holds the package, relative to the project file.
+    """
+
+    package: str = Field(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$")
+    path: str = "src"
+
+
+class CredentialSource(_Frozen):
+    """Where an administrator's secret is read from; never the project file, never argv.
+
+    Attributes:
+        file: A file with the secret, mode 0600.
+        env: The environment variable with the secret.
+    """
+
+    file: str | None = None
+    env: str | None = None
+
+
+class MysqlServer(_Frozen):
+    """A MySQL server that already exists.
+
+    Attributes:
+        host: Host name or address.
+        port: TCP port.
+        user: The account djops works as.
+        password: Where its password is.
+        ca: PEM file of the authority that signed the server's certificate.
+    """
+
+    host: str
+    port: int = Field(default=3306, ge=1, le=65535)
+    user: str
+    password: CredentialSource
+    ca: str | None = None
+
+
+class S3Server(_Frozen):
+    """An S3 server that already exists.
+
+    Attributes:
+        endpoint: URL that clients use, with scheme.
+        iam_endpoint: URL of its IAM API where that differs from ``endpoint``.
+        region: Region name given to the client library.
+        access_key: Where djops' access key is.
+        secret_key: Where djops' secret key is.
+        ca: PEM file of the authority that signed the server's certificate.
+    """
+
+    endpoint: str
+    iam_endpoint: str | None = None
+    region: str = "us-east-1"
+    access_key: CredentialSource
+    secret_key: CredentialSource
+    ca: str | None = None
+
+
+class SecretsServer(_Frozen):
+    """An OpenBao or Vault server that already exists.
+
+    Attributes:
+        address: URL of the server.
+        role_id: Where djops' AppRole role id is.
+        secret_id: Where djops' AppRole secret id is.
+        ca: PEM file of the authority that signed the server's certificate.
+    """
+
+    address: str
+    role_id: CredentialSource
+    secret_id: CredentialSource
+    ca: str | None = None
+
+
+class Environment(_Frozen):
+    """One place where the project runs.
+
+    Attributes:
+        target: ``local`` (djops starts the servers), ``existing`` (they are there) or ``aws``.
+        host_pattern: The host part of every MySQL account, for example ``%`` or ``10.1.%``.
+        mysql: The database server, for ``existing``.
+        s3: The object store, for ``existing``.
+        secrets: The secrets server, for ``existing``.
+    """
+
+    target: Literal["local", "existing", "aws"]
+    host_pattern: str = Field(default="%", min_length=1, max_length=255)
+    mysql: MysqlServer | None = None
+    s3: S3Server | None = None
+    secrets: SecretsServer | None = None
+
+
+class Store(_Frozen):
+    """An object store as the DataJoint client knows it.
+
+    Attributes:
+        protocol: Only ``s3`` has policies.
+        bucket: Bucket name.
+        location: Key prefix of the project inside the bucket; may be empty.
+        hash_prefix: First key part of content-addressed objects.
+        schema_prefix: First key part of schema-addressed objects.
+    """
+
+    protocol: Literal["s3"] = "s3"
+    bucket: str = Field(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")
+    location: str = ""
+    hash_prefix: str = "_hash"
+    schema_prefix: str = "_schema"
+
+
+class SchemaEntry(_Frozen):
+    """What cannot be read from the code about one schema.
+
+    Attributes:
+        stage: Developers are granted only on ``development`` schemas.
+        module: The module that declares it, where the name is computed and cannot be read.
+        upstream: Schemas it depends on beyond what code and database show.
+    """
+
+    stage: Literal["production", "development"] = "production"
+    module: str | None = None
+    upstream: tuple[str, ...] = ()
+
+
+class Grant(_Frozen):
+    """One line of a principal's rights.
+
+    Attributes:
+        role: Name of a role of the role model.
+        on: Schemas: names, globs, or ``all``.
+        until: Last day on which it holds.
+        reason: Why it was given.
+        cascade: Adds read and delete on everything downstream, for cascading deletes.
+        force: Gives a developer rights on a schema that is not in development; needs ``reason``.
+    """
+
+    role: str
+    on: NameList
+    until: dt.date | None = None
+    reason: str | None = None
+    cascade: bool = False
+    force: bool = False
+
+
+class Principal(_Frozen):
+    """A person or a service.
+
+    Attributes:
+        email: For people, how to reach them.
+        grants: What they may do.
+    """
+
+    email: str | None = None
+    grants: tuple[Grant, ...] = ()
+
+
+class Project(_Frozen):
+    """The whole of ``djops.yaml``.
+
+    Attributes:
+        version: Version of the file's format.
+        project: Name of the project; part of every ownership mark.
+        pipeline: Where the code is.
+        environments: Places where it runs, by name.
+        stores: Object stores by the name the client uses in ``<blob@name>``.
+        schemas: Facts about schemas that the code does not tell.
+        people: Persons by account name.
+        services: Services by account name.
+    """
+
+    version: Literal[1]
+    project: str = Field(pattern=r"^[a-z][a-z0-9_-]{0,30}$")
+    pipeline: Pipeline
+    environments: dict[str, Environment] = Field(min_length=1)
+    stores: dict[str, Store] = Field(default_factory=dict)
+    schemas: dict[str, SchemaEntry] = Field(default_factory=dict)
+    people: dict[PrincipalName, Principal] = Field(default_factory=dict)
+    services: dict[PrincipalName, Principal] = Field(default_factory=dict)
+
+    @property
+    def principals(self) -> dict[str, Principal]:
+        """People and services in one mapping; the loader refuses a name used by both."""
+        return {**self.people, **self.services}

@@ -1,0 +1,1 @@
+"""How results look: text, JSON, and the one envelope every ``--json`` answer has."""

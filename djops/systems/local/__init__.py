@@ -1,0 +1,1 @@
+"""The three servers of the local lab: how each is had, initialised, started and stopped."""
