@@ -1,0 +1,103 @@
+"""The one place where names and values become SQL text."""
+
+from __future__ import annotations
+
+from djops.errors import NameRefusedError
+
+MAX_IDENTIFIER = 64
+"""Characters MySQL allows in a schema, table or column name (MySQL manual, Identifier Length Limits)."""
+
+MAX_ACCOUNT = 32
+"""Characters MySQL allows in an account or role name (MySQL manual, Identifier Length Limits)."""
+
+
+def quote_identifier(name: str) -> str:
+    """Quote a schema, table or column name.
+
+    Args:
+        name: The name as it is.
+
+    Returns:
+        The name between backticks, with backticks doubled.
+
+    Raises:
+        NameRefusedError: ``E_NAME`` for names MySQL cannot hold.
+    """
+    if not name or "\0" in name or any(ord(character) > 0xFFFF for character in name):
+        raise NameRefusedError(
+            f"{name!r} cannot be a MySQL name: empty, or with characters outside of the basic plane",
+            hint="choose another name",
+        )
+    return "`" + name.replace("`", "``") + "`"
+
+
+def quote_string(text: str) -> str:
+    """Quote a string literal.
+
+    Backslashes and quotes are both doubled, which is right in the default SQL mode; every connection
+    djops opens sets a mode without ``NO_BACKSLASH_ESCAPES``.
+
+    Args:
+        text: The value as it is.
+
+    Returns:
+        The literal between single quotes.
+
+    Raises:
+        NameRefusedError: ``E_NAME`` for a NUL character, which no name or password of djops has.
+    """
+    if "\0" in text:
+        raise NameRefusedError("a NUL character cannot stand in a MySQL string", hint="remove it")
+    return "'" + text.replace("\\", "\\\\").replace("'", "''") + "'"
+
+
+def schema_pattern(schema: str, *, escape: bool = True) -> str:
+    r"""Turn a schema name into what ``GRANT ... ON pattern.*`` must say to mean that schema alone.
+
+    ``_`` and ``%`` are wildcards there: a grant on ``lab_ephys`` also opens ``labXephys``. With
+    ``@@partial_revokes`` on, wildcards are off and an escaped name no longer matches.
+
+    Args:
+        schema: The schema's name.
+        escape: ``False`` when the server has ``partial_revokes`` on.
+
+    Returns:
+        The pattern as ``mysql.db`` stores it, not yet quoted.
+    """
+    if not escape:
+        return schema
+    return "".join("\\" + character if character in "_%\\" else character for character in schema)
+
+
+def unescape_pattern(pattern: str, *, escape: bool = True) -> str | None:
+    """Tell which single schema a stored grant pattern means.
+
+    Args:
+        pattern: The pattern as ``mysql.db`` stores it.
+        escape: ``False`` when the server has ``partial_revokes`` on.
+
+    Returns:
+        The schema's name, or ``None`` when the pattern has live wildcards.
+    """
+    if not escape:
+        return pattern
+    name: list[str] = []
+    characters = iter(pattern)
+    for character in characters:
+        if character in "_%":
+            return None
+        name.append(next(characters, character) if character == "\\" else character)
+    return "".join(name)
+
+
+def quote_account(user: str, host: str) -> str:
+    """Quote an account or role for use in account statements.
+
+    Args:
+        user: The account's user name.
+        host: The account's host pattern.
+
+    Returns:
+        ``'user'@'host'``.
+    """
+    return f"{quote_string(user)}@{quote_string(host)}"

@@ -1,0 +1,91 @@
+"""How to reach the three servers of an environment, with secrets that do not print themselves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+class Secret:
+    """A string that never shows in reprs, logs, tracebacks or formatted text.
+
+    Args:
+        value: The secret.
+    """
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def reveal(self) -> str:
+        """Return the secret itself; the only way to it."""
+        return self._value
+
+    def __repr__(self) -> str:
+        return "Secret(***)"
+
+    __str__ = __repr__
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and other._value == self._value
+
+    def __hash__(self) -> int:
+        return hash(self._value)
+
+
+@dataclass(frozen=True)
+class MysqlConnection:
+    """A MySQL server and the account to use.
+
+    Attributes:
+        host: Host name or address.
+        port: TCP port.
+        user: Account name.
+        password: The account's password.
+        ca: PEM file of the authority the server's certificate must come from; ``None`` uses the system's.
+    """
+
+    host: str
+    port: int
+    user: str
+    password: Secret
+    ca: Path | None = None
+
+
+@dataclass(frozen=True)
+class S3Connection:
+    """An S3 server with its IAM API, and the key to use.
+
+    Attributes:
+        endpoint: URL that DataJoint clients use.
+        admin_endpoint: URL that djops uses for IAM and bucket administration, over TLS where there is any.
+        access_key: Access key id.
+        secret_key: Secret access key.
+        region: Region name for request signing.
+        ca: PEM file of the authority the server's certificate must come from; ``None`` uses the system's.
+    """
+
+    endpoint: str
+    admin_endpoint: str
+    access_key: str
+    secret_key: Secret
+    region: str = "us-east-1"
+    ca: Path | None = None
+
+
+@dataclass(frozen=True)
+class SecretsConnection:
+    """An OpenBao or Vault server and djops' AppRole.
+
+    Attributes:
+        address: URL of the server.
+        role_id: The AppRole's role id.
+        secret_id: The AppRole's secret id.
+        ca: PEM file of the authority the server's certificate must come from; ``None`` uses the system's.
+    """
+
+    address: str
+    role_id: str
+    secret_id: Secret
+    ca: Path | None = None
