@@ -33,7 +33,9 @@ def disk_errors(path: Path) -> Iterator[None]:
         if error.errno not in _FULL:
             raise
         raise DiskFullError(
-            "no room left to write", where=str(path), hint=f"free some space (df -h {path.parent}) and run it again"
+            "no room left to write",
+            where=str(path),
+            hint=f"free some space (df -h {path.parent}) and run it again",
         ) from error
 
 
@@ -106,7 +108,9 @@ def sync_directory(path: Path) -> None:
         os.close(handle)
 
 
-def write_json(path: Path, value: Mapping[str, Any], *, owner: Account | None = None, mode: int = 0o600) -> None:
+def write_json(
+    path: Path, value: Mapping[str, Any], *, owner: Account | None = None, mode: int = 0o600
+) -> None:
     """Write an object as JSON through :func:`write_private`.
 
     Args:
@@ -139,7 +143,10 @@ def read_json(path: Path) -> dict[str, Any] | None:
         return None
     except PermissionError as error:
         raise DjopsError(
-            "this file belongs to somebody else", where=str(path), code="E_STATE", hint="run djops as its owner"
+            "this file belongs to somebody else",
+            where=str(path),
+            code="E_STATE",
+            hint="run djops as its owner",
         ) from error
     except ValueError as error:
         raise _damaged(path) from error
