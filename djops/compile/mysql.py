@@ -1,0 +1,229 @@
+"""Rights as MySQL roles, grants and memberships.
+
+Reading is granted on the schema, which covers tables to come and ``~lineage``. Everything that writes
+is granted table by table: a schema-wide DELETE would let a denied ``drop()`` wipe ``~lineage`` for
+everybody, because the client deletes the lineage before the server refuses the DROP (seen with
+DataJoint 2.3.5).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from djops.compile.mysql_state import Account, AccountId, Edge, Held, Kind, MysqlState, Scope
+from djops.compile.rights import Rights
+from djops.compile.sql import MAX_ACCOUNT, schema_pattern
+from djops.errors import NameRefusedError
+from djops.model.graph import PipelineGraph, TableName
+from djops.model.names import LINEAGE_TABLE, Tier
+from djops.model.project import Project, SchemaEntry
+from djops.model.roles import Capability, RoleModel
+
+SCHEMA_PRIVILEGES: Mapping[Capability, frozenset[str]] = {
+    Capability.READ: frozenset({"SELECT"}),
+    Capability.DECLARE: frozenset({"CREATE", "REFERENCES"}),
+    Capability.REFERENCE: frozenset({"REFERENCES"}),
+    Capability.ALTER: frozenset({"ALTER", "INDEX"}),
+    Capability.DROP: frozenset({"DROP"}),
+}
+"""Privileges on the whole schema. REFERENCES is what MySQL asks on the parent of a new foreign key."""
+
+DATA_PRIVILEGES: Mapping[Capability, frozenset[str]] = {
+    Capability.INSERT: frozenset({"INSERT"}),
+    Capability.UPDATE: frozenset({"UPDATE"}),
+    Capability.DELETE: frozenset({"DELETE"}),
+}
+"""Privileges on each table that holds scientists' rows."""
+
+JOB_PRIVILEGES: Mapping[Capability, frozenset[str]] = {
+    Capability.JOBS: frozenset({"INSERT", "UPDATE", "DELETE"}),
+}
+"""Privileges on each job table: refresh inserts, reserve updates, complete deletes."""
+
+LINEAGE_PRIVILEGES: Mapping[Capability, frozenset[str]] = {
+    Capability.DECLARE: frozenset({"INSERT", "UPDATE", "DELETE", "CREATE"}),
+    Capability.DROP: frozenset({"DELETE"}),
+}
+"""Privileges on ``~lineage``. CREATE is named so that the grant can precede the table (else error 1146)."""
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """The tables that exist, since table grants need their tables.
+
+    Attributes:
+        tables: All tables of the pipeline's schemas.
+        job_columns: Hidden ``_job_...`` columns by table; populate updates them after its insert.
+        escape: Whether grant patterns take escapes: ``@@partial_revokes`` is off.
+    """
+
+    tables: frozenset[TableName] = frozenset()
+    job_columns: Mapping[TableName, tuple[str, ...]] = field(default_factory=dict)
+    escape: bool = True
+
+
+def role_name(schema: str, level: str) -> str:
+    """Name the MySQL role of a schema and level within MySQL's 32 characters.
+
+    Args:
+        schema: The schema's name, up to 64 characters.
+        level: The role's name, or capabilities joined by ``+``.
+
+    Returns:
+        ``schema:level``; a long schema is cut and told apart by six hex digits of its SHA-256.
+    """
+    full = f"{schema}:{level}"
+    if len(full) <= MAX_ACCOUNT:
+        return full
+    digest = hashlib.sha256(schema.encode()).hexdigest()[:6]
+    return f"{schema[: MAX_ACCOUNT - len(level) - 8]}~{digest}:{level}"
+
+
+def compile_mysql(
+    project: Project,
+    host_pattern: str,
+    rights: Rights,
+    graph: PipelineGraph,
+    roles: RoleModel,
+    inventory: Inventory,
+) -> MysqlState:
+    """Compile rights to what the MySQL server should hold.
+
+    Args:
+        project: The project; its name marks what djops owns.
+        host_pattern: Host part of people's and services' accounts.
+        rights: The compiled rights.
+        graph: The pipeline, for nesting upstream readers.
+        roles: The role model.
+        inventory: The tables that exist.
+
+    Returns:
+        Roles, accounts, privileges, memberships and default roles of this project.
+
+    Raises:
+        NameRefusedError: ``E_NAME`` when two roles would get the same name.
+    """
+    builder = _Builder(project, graph, roles, inventory)
+    accounts = {name: AccountId(name, host_pattern) for name in (*project.people, *project.services)}
+    for name, account in accounts.items():
+        kind: Kind = "person" if name in project.people else "service"
+        builder.accounts[account] = Account(kind=kind, project=project.project, meaning=f"{kind} {name}")
+    for principal, held in rights.by_principal.items():
+        member = accounts[principal]
+        downstream: dict[str, set[Capability]] = {}
+        for right in held:
+            if right.because.relation == "target":
+                builder.join(builder.level(right.schema, right.because.role), member)
+            elif right.because.relation == "downstream":
+                downstream.setdefault(right.schema, set()).add(right.capability)
+        for schema, capabilities in downstream.items():
+            builder.join(builder.plain(schema, capabilities), member)
+    return builder.state()
+
+
+class _Builder:
+    """Collects the parts of the state; each role is made once, when first needed."""
+
+    def __init__(
+        self, project: Project, graph: PipelineGraph, roles: RoleModel, inventory: Inventory
+    ) -> None:
+        self.project = project
+        self.graph = graph
+        self.roles = roles
+        self.reader = roles.reader()
+        self.inventory = inventory
+        self.accounts: dict[AccountId, Account] = {}
+        self.privileges: dict[Held, frozenset[str]] = {}
+        self.edges: dict[Edge, bool] = {}
+        self.defaults: set[Edge] = set()
+        self.made: dict[AccountId, tuple[str, str]] = {}
+        self.tables: dict[str, list[TableName]] = {}
+        for table in sorted(inventory.tables):
+            self.tables.setdefault(table.schema, []).append(table)
+
+    def state(self) -> MysqlState:
+        return MysqlState(self.accounts, self.privileges, self.edges, frozenset(self.defaults))
+
+    def join(self, role: AccountId, member: AccountId) -> None:
+        edge = Edge(role, member)
+        self.edges[edge] = self.edges.get(edge, False)
+        self.defaults.add(edge)
+
+    def level(self, schema: str, role: str) -> AccountId:
+        """Make the MySQL role that gives ``role`` on ``schema`` with everything that goes with it."""
+        account, is_new = self._make(schema, role)
+        if not is_new:
+            return account
+        definition = self.roles.roles[role]
+        above = sorted(self.graph.upstream(schema))
+        own, upstream = definition.target, definition.upstream
+        if self.reader and Capability.READ in own and (Capability.READ in upstream or not above):
+            nested = [schema] if role != self.reader else sorted(self.graph.parents.get(schema, ()))
+            for name in nested:
+                self.edges[Edge(self.level(name, self.reader), account)] = False
+            upstream -= {Capability.READ}
+            if role != self.reader:
+                own -= {Capability.READ}
+        self._allow(account, schema, own)
+        for name in above:
+            self._allow(account, name, upstream)
+        if Capability.GRANT in own:
+            self._delegate(account, schema)
+        return account
+
+    def plain(self, schema: str, capabilities: Iterable[Capability]) -> AccountId:
+        """Make a MySQL role that gives capabilities on one schema and nothing beside it."""
+        wanted = frozenset(capabilities)
+        account, is_new = self._make(schema, "+".join(c for c in Capability if c in wanted))
+        if is_new:
+            self._allow(account, schema, wanted)
+        return account
+
+    def _make(self, schema: str, level: str) -> tuple[AccountId, bool]:
+        account = AccountId(role_name(schema, level))
+        owner = self.made.setdefault(account, (schema, level))
+        if owner != (schema, level) or (account in self.accounts and self.accounts[account].kind != "role"):
+            raise NameRefusedError(
+                f"the MySQL role {account} would stand for two things: {schema!r} and {owner[0]!r}",
+                hint="rename one of the schemas",
+            )
+        is_new = account not in self.accounts
+        meaning = f"{level} on {schema}"
+        self.accounts[account] = Account(
+            "role", self.project.project, locked=True, require_tls=False, meaning=meaning
+        )
+        return account, is_new
+
+    def _delegate(self, admin: AccountId, schema: str) -> None:
+        stage = self.project.schemas.get(schema, SchemaEntry()).stage
+        for name, role in self.roles.roles.items():
+            if not role.project_wide and stage in role.stages:
+                self.edges[Edge(self.level(schema, name), admin)] = True
+
+    def _allow(self, grantee: AccountId, schema: str, capabilities: frozenset[Capability]) -> None:
+        pattern = schema_pattern(schema, escape=self.inventory.escape)
+        self._add(grantee, Scope(pattern), _united(SCHEMA_PRIVILEGES, capabilities))
+        lineage = _united(LINEAGE_PRIVILEGES, capabilities)
+        if "CREATE" in lineage or TableName(schema, LINEAGE_TABLE) in self.inventory.tables:
+            self._add(grantee, Scope(schema, LINEAGE_TABLE), lineage)
+        for table in self.tables.get(schema, ()):
+            if table.tier is Tier.JOB:
+                self._add(grantee, Scope(schema, table.table), _united(JOB_PRIVILEGES, capabilities))
+            elif table.tier.holds_data:
+                self._add(grantee, Scope(schema, table.table), _united(DATA_PRIVILEGES, capabilities))
+                if Capability.INSERT in capabilities and Capability.UPDATE not in capabilities:
+                    for column in self.inventory.job_columns.get(table, ()):
+                        self._add(grantee, Scope(schema, table.table, column), frozenset({"UPDATE"}))
+
+    def _add(self, grantee: AccountId, scope: Scope, privileges: frozenset[str]) -> None:
+        if privileges:
+            held = Held(grantee, scope)
+            self.privileges[held] = self.privileges.get(held, frozenset()) | privileges
+
+
+def _united(
+    privileges: Mapping[Capability, frozenset[str]], capabilities: frozenset[Capability]
+) -> frozenset[str]:
+    return frozenset[str]().union(*(privileges.get(capability, frozenset()) for capability in capabilities))

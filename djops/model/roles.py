@@ -1,0 +1,104 @@
+"""The role model as typed data, from ``policies/roles.yaml``."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from djops.errors import ConfigError
+
+
+class Capability(enum.StrEnum):
+    """What a right lets its holder do on one schema."""
+
+    READ = "read"
+    INSERT = "insert"
+    UPDATE = "update"
+    DELETE = "delete"
+    JOBS = "jobs"
+    DECLARE = "declare"
+    REFERENCE = "reference"
+    ALTER = "alter"
+    DROP = "drop"
+    GRANT = "grant"
+
+
+class Role(BaseModel):
+    """One role: capabilities by where a schema lies relative to the one it is given for.
+
+    Attributes:
+        summary: What its holders do, for people.
+        target: Capabilities on the schema itself.
+        upstream: Capabilities on everything it depends on.
+        downstream: Capabilities on everything that depends on it.
+        cascade: Added downstream when a grant asks for ``cascade``.
+        stages: Stages in which a schema may be given with this role.
+        project_wide: Whether it is given on all schemas or on none.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    summary: str
+    target: frozenset[Capability]
+    upstream: frozenset[Capability] = frozenset()
+    downstream: frozenset[Capability] = frozenset()
+    cascade: frozenset[Capability] = frozenset()
+    stages: frozenset[Literal["production", "development"]] = frozenset({"production", "development"})
+    project_wide: bool = False
+
+
+class RoleModel(BaseModel):
+    """All roles by name.
+
+    Attributes:
+        version: Version of the file's format.
+        roles: The roles, weakest first.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    version: Literal[1]
+    roles: Mapping[str, Role] = Field(min_length=1)
+
+    def reader(self) -> str | None:
+        """Name the role that reads a schema and what is upstream of it and can do nothing else.
+
+        Other roles are built on it, so that reading is granted in one place.
+
+        Returns:
+            Its name, or ``None`` when the model has no such role.
+        """
+        only_read = frozenset({Capability.READ})
+        for name, role in self.roles.items():
+            if role.target == only_read == role.upstream and not role.downstream:
+                return name
+        return None
+
+
+def role_model(data: Mapping[str, Any], file: str) -> RoleModel:
+    """Check the role model's data.
+
+    Args:
+        data: What the YAML file holds.
+        file: Its name, for messages.
+
+    Returns:
+        The role model.
+
+    Raises:
+        ConfigError: ``E_ROLES`` when the data is not a role model.
+    """
+    try:
+        return RoleModel.model_validate(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise ConfigError(
+            f"{place}: {first['msg']}",
+            where=file,
+            code="E_ROLES",
+            hint="compare with the file that djops ships",
+        ) from error

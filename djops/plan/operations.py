@@ -1,0 +1,151 @@
+"""What a change does to a server, as data: the very thing that is shown, exported and executed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from djops.compile.sql import quote_string
+
+
+@dataclass(frozen=True)
+class SecretRef:
+    """A secret by where it is kept; its value is looked up when it is sent, and never shown.
+
+    Attributes:
+        path: Path below the mount of the secrets server.
+        field: Name of the field.
+    """
+
+    path: str
+    field: str
+
+    def __str__(self) -> str:
+        return f"<secret {self.path}#{self.field}>"
+
+
+@dataclass(frozen=True)
+class Sql:
+    """One SQL statement.
+
+    Attributes:
+        parts: Text, with references where a secret belongs.
+    """
+
+    parts: tuple[str | SecretRef, ...]
+
+    def render(self, reveal: Callable[[SecretRef], str]) -> str:
+        """Return the statement as it is sent.
+
+        Args:
+            reveal: Looks a secret up.
+        """
+        return "".join(part if isinstance(part, str) else quote_string(reveal(part)) for part in self.parts)
+
+    def __str__(self) -> str:
+        return self.render(str)
+
+
+@dataclass(frozen=True)
+class AwsCall:
+    """One request to the S3 or IAM API.
+
+    Attributes:
+        service: Which of the two.
+        action: Name of the action as AWS documents it.
+        parameters: Its parameters.
+        keep_key: Where the access key in the answer is to be kept, and for which stores.
+        missing_is_done: Whether "no such entity" means that there is nothing left to do.
+    """
+
+    service: Literal["iam", "s3"]
+    action: str
+    parameters: Mapping[str, Any]
+    keep_key: KeepKey | None = None
+    missing_is_done: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.service}:{self.action} {json.dumps(self.parameters, sort_keys=True)}"
+
+
+@dataclass(frozen=True)
+class KeepKey:
+    """Where a new access key goes.
+
+    Attributes:
+        path: Path below the mount of the secrets server.
+        stores: Names of the stores that the client shall use it for.
+    """
+
+    path: str
+    stores: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class StorePassword:
+    """Make a password and keep it, unless one is kept already.
+
+    Attributes:
+        path: Path below the mount of the secrets server.
+        user: The database account it is for.
+    """
+
+    path: str
+    user: str
+
+    def __str__(self) -> str:
+        return f"secrets: keep a new password for {self.user} at {self.path} unless there is one"
+
+
+@dataclass(frozen=True)
+class MarkSecret:
+    """Record facts beside a secret that are not secret.
+
+    Attributes:
+        path: Path below the mount of the secrets server.
+        facts: The facts.
+    """
+
+    path: str
+    facts: Mapping[str, str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return f"secrets: note {json.dumps(self.facts, sort_keys=True)} at {self.path}"
+
+
+@dataclass(frozen=True)
+class VaultCall:
+    """One request to the secrets server.
+
+    Attributes:
+        method: HTTP method.
+        path: API path below ``/v1/``.
+        body: JSON body.
+    """
+
+    method: Literal["POST", "PUT", "DELETE"]
+    path: str
+    body: Mapping[str, Any] | None = None
+
+    def __str__(self) -> str:
+        body = "" if self.body is None else " " + json.dumps(self.body, sort_keys=True)
+        return f"secrets: {self.method} {self.path}{body}"
+
+
+@dataclass(frozen=True)
+class EndSession:
+    """End every open database session of an account.
+
+    Attributes:
+        user: The account's user name.
+    """
+
+    user: str
+
+    def __str__(self) -> str:
+        return f"mysql: KILL every session of {self.user}"
+
+
+Operation = Sql | AwsCall | StorePassword | MarkSecret | VaultCall | EndSession
