@@ -122,7 +122,7 @@ class Output:
             f"there is no {PROJECT_FILE} here or in a folder above",
             where=str(start),
             code="E_NO_PROJECT",
-            hint="go to the project or name it with -C DIR; `djops init` writes the file, `djops demo` makes an example",
+            hint="name the project's directory with -C; `djops init` writes it, `djops demo` an example",
         )
 
     @functools.cached_property
@@ -394,10 +394,13 @@ def run(arguments: Sequence[str]) -> int:
 
 def _run(arguments: list[str], out: Output) -> int:
     try:
-        status = group.main(arguments, prog_name="djops", standalone_mode=False, obj=out)
-        return status if isinstance(status, int) and status else out.finish()
+        with group.make_context("djops", arguments, obj=out) as context:
+            group.invoke(context)
+        return out.finish()
     except ReaderGone:
         raise
+    except click.exceptions.Exit as end:
+        return end.exit_code
     except DjopsError as error:
         return out.finish([error])
     except click.exceptions.NoArgsIsHelpError as error:
@@ -410,9 +413,20 @@ def _run(arguments: list[str], out: Output) -> int:
         out.finish([StoppedError("djops was interrupted", hint=hint)])
         return 128 + number
     except Exception as error:
+        if isinstance(error, BrokenPipeError) and _reader_is_gone():
+            raise ReaderGone from error
         from djops.cli.crash import explain
 
         return out.finish([explain(error)])
+
+
+def _reader_is_gone() -> bool:
+    """Tell a closed standard output, where click writes help, from a server's closed connection."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        return True
+    return False
 
 
 def _usage_error(error: click.ClickException) -> DjopsError:

@@ -1,0 +1,80 @@
+"""Runs the command line, in this process or as the real program."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from djops.cli.common import run
+
+PROGRAM = Path(sys.executable).parent / "djops"
+
+
+@dataclass(frozen=True)
+class Run:
+    """How a run ended.
+
+    Attributes:
+        status: Exit status.
+        stdout: Standard output.
+        stderr: Standard error.
+    """
+
+    status: int
+    stdout: str
+    stderr: str
+
+    @property
+    def answer(self) -> dict[str, Any]:
+        """The JSON answer."""
+        parsed = json.loads(self.stdout)
+        assert isinstance(parsed, dict)
+        return parsed
+
+
+def invoke(*arguments: str | Path) -> Run:
+    """Run the command line in this process, without a terminal."""
+    output, errors = io.StringIO(), io.StringIO()
+    with _signals_kept(), contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
+        status = run([str(argument) for argument in arguments])
+    return Run(status, output.getvalue(), errors.getvalue())
+
+
+@contextlib.contextmanager
+def _signals_kept() -> Iterator[None]:
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def djops(
+    *arguments: str | bytes | Path, cwd: Path, env: Mapping[str, str] | None = None, timeout: float = 60
+) -> Run:
+    """Run the installed program, without a terminal.
+
+    Args:
+        arguments: What stands after ``djops``.
+        cwd: Working directory.
+        env: Environment variables to add.
+        timeout: Seconds.
+
+    Returns:
+        How it ended.
+    """
+    done = subprocess.run(
+        [PROGRAM, *arguments], cwd=cwd, env={**os.environ, **(env or {})}, stdin=subprocess.DEVNULL,
+        capture_output=True, timeout=timeout, check=False,
+    )  # fmt: skip
+    return Run(done.returncode, done.stdout.decode(), done.stderr.decode())
