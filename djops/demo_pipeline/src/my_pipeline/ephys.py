@@ -14,7 +14,7 @@ class Probe(dj.Lookup):
     definition = """
     probe_type : varchar(32)
     ---
-    num_channels : uint16
+    num_channels : int32
     """
     contents = (("tetrode", 4), ("linear-8", 8))
 
@@ -32,7 +32,7 @@ class Recording(dj.Imported):
     class Channel(dj.Part):
         definition = """
         -> master
-        channel : uint16
+        channel : int32
         ---
         trace : <npy@main>   # uV
         """
@@ -54,7 +54,7 @@ class Spikes(dj.Computed):
     definition = """
     -> Recording.Channel
     ---
-    spike_count : uint32
+    spike_count : int32
     spike_times : <blob@main>  # s
     """
 

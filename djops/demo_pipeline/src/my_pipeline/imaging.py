@@ -27,13 +27,13 @@ class Fluorescence(dj.Computed):
     definition = """
     -> Scan
     ---
-    num_rois : uint16
+    num_rois : int32
     """
 
     class Roi(dj.Part):
         definition = """
         -> master
-        roi : uint16
+        roi : int32
         ---
         trace : <blob@main>  # mean brightness per frame
         """

@@ -27,7 +27,7 @@ class Session(dj.Manual):
     class Note(dj.Part):
         definition = """
         -> master
-        note_number : uint16
+        note_number : int32
         ---
         note : varchar(1024)
         """
