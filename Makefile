@@ -1,0 +1,32 @@
+# make up     a running example lab (demo-lab), everything fetched that is missing
+# make test   the whole suite, against real servers
+# make lint   ruff and mypy
+# make bench  how much djops adds to what the servers themselves take
+# make clean  remove what was built here; labs and fetched programs stay (`djops down --purge`)
+
+MAKEFLAGS += --no-print-directory
+BIN := .venv/bin
+
+.PHONY: up test lint bench clean
+
+up:
+	@scripts/bootstrap.sh local
+	@$(BIN)/djops demo
+
+test:
+	@scripts/bootstrap.sh dev
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint:
+	@scripts/bootstrap.sh dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench:
+	@scripts/bootstrap.sh local
+	@$(BIN)/python -m bench
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist *.egg-info
+	find djops tests bench -name __pycache__ -type d -prune -exec rm -rf {} +
