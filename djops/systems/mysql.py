@@ -1,0 +1,391 @@
+"""The MySQL server: reading what it holds about access, and sending it statements.
+
+Whatever the number of people, the state takes a constant number of queries, all on the grant tables;
+``SHOW GRANTS`` would take one for each account and would not show what mandatory roles add.
+"""
+
+from __future__ import annotations
+
+import json
+import ssl
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import pymysql
+import pymysql.cursors
+from pymysql.constants import ER
+
+from djops.compile.mysql import Inventory
+from djops.compile.mysql_state import Account, AccountId, Edge, Held, MysqlState, Scope
+from djops.compile.sql import unescape_pattern
+from djops.errors import AccessDeniedError, ApplyError, DjopsError, LockedError, ServerUnavailableError
+from djops.model.graph import PipelineGraph, TableName
+from djops.plan.operations import SecretRef, Sql
+from djops.systems.connections import MysqlConnection
+
+CONNECT_SECONDS = 10
+
+SQL_MODE = "STRICT_TRANS_TABLES,NO_ENGINE_SUBSTITUTION"
+"""No NO_BACKSLASH_ESCAPES and no ANSI_QUOTES: :mod:`djops.compile.sql` quotes for exactly this."""
+
+_PRIVILEGE_COLUMNS = {
+    "Select_priv": "SELECT",
+    "Insert_priv": "INSERT",
+    "Update_priv": "UPDATE",
+    "Delete_priv": "DELETE",
+    "Create_priv": "CREATE",
+    "Drop_priv": "DROP",
+    "Grant_priv": "GRANT OPTION",
+    "References_priv": "REFERENCES",
+    "Index_priv": "INDEX",
+    "Alter_priv": "ALTER",
+    "Create_tmp_table_priv": "CREATE TEMPORARY TABLES",
+    "Lock_tables_priv": "LOCK TABLES",
+    "Create_view_priv": "CREATE VIEW",
+    "Show_view_priv": "SHOW VIEW",
+    "Create_routine_priv": "CREATE ROUTINE",
+    "Alter_routine_priv": "ALTER ROUTINE",
+    "Execute_priv": "EXECUTE",
+    "Event_priv": "EVENT",
+    "Trigger_priv": "TRIGGER",
+}
+"""Columns of ``mysql.db``, and of ``mysql.user`` where they are global."""
+
+_GLOBAL_COLUMNS = {
+    **_PRIVILEGE_COLUMNS,
+    "Reload_priv": "RELOAD",
+    "Shutdown_priv": "SHUTDOWN",
+    "Process_priv": "PROCESS",
+    "File_priv": "FILE",
+    "Show_db_priv": "SHOW DATABASES",
+    "Super_priv": "SUPER",
+    "Repl_slave_priv": "REPLICATION SLAVE",
+    "Repl_client_priv": "REPLICATION CLIENT",
+    "Create_user_priv": "CREATE USER",
+    "Create_tablespace_priv": "CREATE TABLESPACE",
+    "Create_role_priv": "CREATE ROLE",
+    "Drop_role_priv": "DROP ROLE",
+}
+
+_UNREACHABLE = {2002, 2003, 2005, 2006, 2013, 2026, 1053, 1152, 1184}
+"""Client and server error numbers that mean the connection, not the statement (MySQL error reference)."""
+
+
+class Mysql:
+    """One connection to a MySQL server.
+
+    Args:
+        connection: Where it is, and as whom.
+    """
+
+    def __init__(self, connection: MysqlConnection) -> None:
+        self.connection = connection
+        self.where = f"mysql {connection.host}:{connection.port}"
+        self._link: pymysql.Connection[pymysql.cursors.Cursor] | None = None
+
+    def __enter__(self) -> Mysql:
+        self._connected()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection; it opens again when needed."""
+        if self._link is not None and self._link.open:
+            self._link.close()
+        self._link = None
+
+    def _connected(self) -> pymysql.Connection[pymysql.cursors.Cursor]:
+        if self._link is None:
+            wanted = self.connection
+            authority = ssl.create_default_context(cafile=str(wanted.ca) if wanted.ca else None)
+            try:
+                self._link = pymysql.connect(
+                    host=wanted.host,
+                    port=wanted.port,
+                    user=wanted.user,
+                    password=wanted.password.reveal(),
+                    ssl=authority,
+                    charset="utf8mb4",
+                    autocommit=True,
+                    connect_timeout=CONNECT_SECONDS,
+                    sql_mode=SQL_MODE,
+                )
+            except (pymysql.MySQLError, OSError) as error:
+                raise self._translated(error) from None
+        return self._link
+
+    def query(self, text: str, values: Sequence[Any] = ()) -> tuple[tuple[Any, ...], ...]:
+        """Run one statement and return its rows.
+
+        Args:
+            text: The statement; ``%s`` stands for each value.
+            values: The values.
+
+        Returns:
+            The rows, empty when it returns none.
+
+        Raises:
+            ServerUnavailableError: ``E_SERVER`` when the server cannot be reached or went away.
+            AccessDeniedError: ``E_DENIED`` when it refuses.
+            ApplyError: ``E_APPLY`` for anything else it says no to.
+        """
+        try:
+            with self._connected().cursor() as cursor:
+                cursor.execute(text, tuple(values) or None)
+                return tuple(cursor.fetchall() or ())
+        except (pymysql.MySQLError, OSError) as error:
+            raise self._translated(error) from None
+
+    def run(self, operation: Sql, reveal: Callable[[SecretRef], str]) -> None:
+        """Send one statement of a change.
+
+        Args:
+            operation: The statement.
+            reveal: Looks up the secrets in it.
+
+        Raises:
+            ServerUnavailableError: The server went away; whether the statement was carried out is unknown.
+            AccessDeniedError: djops' own account lacks a privilege.
+            ApplyError: The server refused the statement.
+        """
+        self.query(operation.render(reveal))
+
+    def _translated(self, error: Exception) -> DjopsError:
+        number = error.args[0] if error.args and isinstance(error.args[0], int) else 0
+        text = str(error.args[1]) if len(error.args) > 1 else str(error)
+        if isinstance(error, OSError) or number in _UNREACHABLE or isinstance(error, pymysql.InterfaceError):
+            self._link = None
+            return ServerUnavailableError(
+                f"MySQL does not answer: {text}",
+                where=self.where,
+                hint="look at `djops status`; the same command goes on once the server is back",
+            )
+        if number == ER.ACCESS_DENIED_ERROR:
+            return AccessDeniedError(
+                f"MySQL refused the log-in of {self.connection.user!r}",
+                where=self.where,
+                hint="check the administrator's password, and that the account may come from this machine",
+            )
+        if number in (ER.DBACCESS_DENIED_ERROR, ER.TABLEACCESS_DENIED_ERROR, ER.SPECIFIC_ACCESS_DENIED_ERROR):
+            return AccessDeniedError(
+                f"MySQL refused djops: {text}", where=self.where, hint="give its account this right"
+            )
+        return ApplyError(f"MySQL error {number}: {text}", where=self.where)
+
+    @contextmanager
+    def lock(self, name: str, seconds: int) -> Iterator[None]:
+        """Hold a server-wide lock, so that two machines do not apply at once.
+
+        Args:
+            name: Name of the lock, up to 64 characters.
+            seconds: How long to wait for it.
+
+        Raises:
+            LockedError: ``E_LOCKED`` naming the connection that holds it.
+        """
+        if self.query("SELECT GET_LOCK(%s, %s)", (name, seconds))[0][0] != 1:
+            holder = self.query(
+                "SELECT user, host FROM information_schema.processlist WHERE id = IS_USED_LOCK(%s)", (name,)
+            )
+            who = f"{holder[0][0]} from {holder[0][1]}" if holder else "another connection"
+            raise LockedError(
+                f"another djops is changing this project: {who}",
+                where=self.where,
+                hint="wait for it, or give more time with --lock-wait",
+            )
+        try:
+            yield
+        finally:
+            if self._link is not None:
+                self.query("SELECT RELEASE_LOCK(%s)", (name,))
+
+    def end_sessions(self, user: str) -> int:
+        """End every open session of an account.
+
+        Args:
+            user: The account's user name.
+
+        Returns:
+            How many were ended.
+        """
+        rows = self.query("SELECT id FROM information_schema.processlist WHERE user = %s", (user,))
+        for (session,) in rows:
+            try:
+                self.query(f"KILL {int(session)}")
+            except ApplyError as error:
+                if f"error {ER.NO_SUCH_THREAD}" not in error.message:
+                    raise
+        return len(rows)
+
+    def read_state(self) -> MysqlState:
+        """Read accounts, privileges and memberships of the whole server, in seven queries."""
+        accounts = dict(self._accounts())
+        privileges: dict[Held, set[str]] = {}
+        for held, names in self._privileges():
+            privileges.setdefault(held, set()).update(names)
+        edges = {
+            Edge(AccountId(role, role_host), AccountId(user, host)): admin == "Y"
+            for role, role_host, user, host, admin in self.query(
+                "SELECT FROM_USER, FROM_HOST, TO_USER, TO_HOST, WITH_ADMIN_OPTION FROM mysql.role_edges"
+            )
+        }
+        defaults = frozenset(
+            Edge(AccountId(role, role_host), AccountId(user, host))
+            for role, role_host, user, host in self.query(
+                "SELECT DEFAULT_ROLE_USER, DEFAULT_ROLE_HOST, USER, HOST FROM mysql.default_roles"
+            )
+        )
+        return MysqlState(
+            accounts, {held: frozenset(names) for held, names in privileges.items()}, edges, defaults
+        )
+
+    def _accounts(self) -> Iterator[tuple[AccountId, Account]]:
+        self._globals: list[tuple[AccountId, frozenset[str]]] = []
+        columns = ", ".join(_GLOBAL_COLUMNS)
+        for user, host, locked, tls, plugin, attributes, *flags in self.query(
+            f"SELECT User, Host, account_locked, ssl_type, plugin, User_attributes, {columns} FROM mysql.user"
+        ):
+            name = AccountId(user, host)
+            held = frozenset(
+                p for p, flag in zip(_GLOBAL_COLUMNS.values(), flags, strict=True) if flag == "Y"
+            )
+            self._globals.append((name, held))
+            mark = _mark(attributes)
+            kind = mark.get("kind")
+            yield (
+                name,
+                Account(
+                    kind=kind if kind in ("role", "person", "service") else None,
+                    project=mark.get("project"),
+                    locked=locked == "Y",
+                    require_tls=bool(tls),
+                    plugin=plugin,
+                ),
+            )
+
+    def _privileges(self) -> Iterator[tuple[Held, frozenset[str]]]:
+        for name, names in self._globals:
+            if names:
+                yield Held(name, Scope("*")), names
+        for user, host, privilege in self.query("SELECT USER, HOST, PRIV FROM mysql.global_grants"):
+            yield Held(AccountId(user, host), Scope("*")), frozenset({privilege})
+        columns = ", ".join(_PRIVILEGE_COLUMNS)
+        for user, host, pattern, *flags in self.query(f"SELECT User, Host, Db, {columns} FROM mysql.db"):
+            names = frozenset(
+                p for p, flag in zip(_PRIVILEGE_COLUMNS.values(), flags, strict=True) if flag == "Y"
+            )
+            yield Held(AccountId(user, host), Scope(pattern)), names
+        for user, host, schema, table, names in self.query(
+            "SELECT User, Host, Db, Table_name, Table_priv FROM mysql.tables_priv"
+        ):
+            yield Held(AccountId(user, host), Scope(schema, table)), _set_of(names)
+        for user, host, schema, table, column, names in self.query(
+            "SELECT User, Host, Db, Table_name, Column_name, Column_priv FROM mysql.columns_priv"
+        ):
+            yield Held(AccountId(user, host), Scope(schema, table, column)), _set_of(names)
+
+    def escapes_patterns(self) -> bool:
+        """Tell whether ``_`` and ``%`` in grant patterns are wildcards that must be escaped."""
+        return not self.query("SELECT @@partial_revokes")[0][0]
+
+    def read_inventory(self, schemas: Iterable[str]) -> Inventory:
+        """Read which tables exist, in three queries.
+
+        Args:
+            schemas: The pipeline's schemas.
+
+        Returns:
+            Their tables and hidden job columns, and how grant patterns are to be written.
+        """
+        wanted = sorted(schemas)
+        tables: list[TableName] = []
+        columns: dict[TableName, list[str]] = {}
+        if wanted:
+            marks = ", ".join(["%s"] * len(wanted))
+            rows = self.query(
+                "SELECT TABLE_SCHEMA, TABLE_NAME FROM information_schema.TABLES "
+                f"WHERE TABLE_TYPE = 'BASE TABLE' AND TABLE_SCHEMA IN ({marks})",
+                wanted,
+            )
+            tables = [TableName(*row) for row in rows]
+            for schema, table, column in self.query(
+                "SELECT TABLE_SCHEMA, TABLE_NAME, COLUMN_NAME FROM information_schema.COLUMNS "
+                f"WHERE COLUMN_NAME LIKE '\\_job\\_%%' AND TABLE_SCHEMA IN ({marks})",
+                wanted,
+            ):
+                columns.setdefault(TableName(schema, table), []).append(column)
+        job_columns = {table: tuple(sorted(names)) for table, names in columns.items()}
+        return Inventory(frozenset(tables), job_columns, escape=self.escapes_patterns())
+
+    def read_graph(self, schemas: Iterable[str]) -> PipelineGraph:
+        """Read the pipeline as the database has it: its tables and their foreign keys.
+
+        Args:
+            schemas: The pipeline's schemas.
+
+        Returns:
+            The graph of those of them that exist.
+        """
+        wanted = sorted(schemas)
+        if not wanted:
+            return PipelineGraph()
+        marks = ", ".join(["%s"] * len(wanted))
+        present = self.query(
+            f"SELECT SCHEMA_NAME FROM information_schema.SCHEMATA WHERE SCHEMA_NAME IN ({marks})",
+            wanted,
+        )
+        references: dict[TableName, set[TableName]] = {}
+        for schema, table, parent_schema, parent in self.query(
+            "SELECT CONSTRAINT_SCHEMA, TABLE_NAME, UNIQUE_CONSTRAINT_SCHEMA, REFERENCED_TABLE_NAME "
+            f"FROM information_schema.REFERENTIAL_CONSTRAINTS WHERE CONSTRAINT_SCHEMA IN ({marks})",
+            wanted,
+        ):
+            references.setdefault(TableName(schema, table), set()).add(TableName(parent_schema, parent))
+        return PipelineGraph(
+            schemas=frozenset(row[0] for row in present),
+            tables=self.read_inventory(wanted).tables,
+            references={child: frozenset(above) for child, above in references.items()},
+        )
+
+    def version(self) -> str:
+        """Return the server's version text."""
+        return str(self.query("SELECT @@version")[0][0])
+
+
+def administered_schemas(state: MysqlState, account: AccountId, *, escape: bool) -> frozenset[str]:
+    """Tell on which schemas an account may pass on every privilege djops deals with.
+
+    Args:
+        state: The server's state.
+        account: The account, djops' own.
+        escape: Whether grant patterns take escapes.
+
+    Returns:
+        The schemas that one of its rows names exactly.
+    """
+    needed = {"SELECT", "INSERT", "UPDATE", "DELETE", "CREATE", "DROP", "REFERENCES", "INDEX", "ALTER"}
+    found = set()
+    for held, names in state.privileges.items():
+        if held.grantee == account and not held.scope.table and needed | {"GRANT OPTION"} <= names:
+            schema = unescape_pattern(held.scope.pattern, escape=escape)
+            if schema is not None:
+                found.add(schema)
+    return frozenset(found)
+
+
+def _mark(attributes: str | None) -> dict[str, Any]:
+    """Read the ownership mark out of ``User_attributes``; anything odd is no mark."""
+    try:
+        mark = json.loads(attributes or "{}").get("metadata", {}).get("djops", {})
+    except (ValueError, AttributeError):
+        return {}
+    return mark if isinstance(mark, dict) else {}
+
+
+def _set_of(names: str) -> frozenset[str]:
+    """Turn a SET column such as ``Select,Grant,Create View`` into privilege names."""
+    known = {"GRANT": "GRANT OPTION"}
+    return frozenset(known.get(name.upper(), name.upper()) for name in names.split(",") if name)

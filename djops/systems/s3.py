@@ -1,0 +1,196 @@
+"""The S3 server and its IAM API, through boto3."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import boto3
+import botocore.exceptions
+from botocore import xform_name
+from botocore.config import Config
+
+from djops.compile.s3 import Bucket, IamUser, S3State, iam_path
+from djops.errors import AccessDeniedError, ApplyError, DjopsError, ServerUnavailableError
+from djops.plan.operations import AwsCall
+from djops.plan.s3 import BLOCKS
+from djops.systems.connections import S3Connection
+
+READERS = 8
+"""Requests under way at once when state is read."""
+
+_GONE = {
+    "NoSuchEntity",
+    "NoSuchKey",
+    "NoSuchBucketPolicy",
+    "NoSuchPublicAccessBlockConfiguration",
+    "NoSuchBucket",
+}
+_UNSUPPORTED = {"MethodNotAllowed", "NotImplemented", "InvalidAction"}
+_DENIED = {"AccessDenied", "AllAccessDisabled", "403"}
+_BAD_KEY = {
+    "InvalidAccessKeyId",
+    "SignatureDoesNotMatch",
+    "InvalidClientTokenId",
+    "UnrecognizedClientException",
+}
+
+
+class S3:
+    """One S3 server, as one identity.
+
+    Args:
+        connection: Where it is, and with which key.
+    """
+
+    def __init__(self, connection: S3Connection) -> None:
+        self.connection = connection
+        self.where = f"s3 {connection.admin_endpoint}"
+        session = boto3.session.Session(
+            aws_access_key_id=connection.access_key,
+            aws_secret_access_key=connection.secret_key.reveal(),
+            region_name=connection.region,
+        )
+        config = Config(
+            connect_timeout=10,
+            read_timeout=60,
+            retries={"max_attempts": 2, "mode": "standard"},
+            s3={"addressing_style": "path"},
+            max_pool_connections=READERS,
+        )
+        verify = str(connection.ca) if connection.ca else None
+        options: dict[str, Any] = {
+            "endpoint_url": connection.admin_endpoint,
+            "config": config,
+            "verify": verify,
+        }
+        self._clients: Mapping[str, Any] = {
+            "iam": session.client("iam", **options),
+            "s3": session.client("s3", **options),
+        }
+
+    def call(self, operation: AwsCall) -> Mapping[str, Any]:
+        """Send one request.
+
+        Args:
+            operation: The request.
+
+        Returns:
+            The answer.
+
+        Raises:
+            ServerUnavailableError: ``E_SERVER`` when the server cannot be reached.
+            AccessDeniedError: ``E_DENIED`` when it refuses the key or the right.
+            ApplyError: ``E_APPLY`` for anything else it says no to.
+        """
+        try:
+            return self._send(operation)
+        except botocore.exceptions.ClientError as error:
+            if operation.missing_is_done and _code(error) in _GONE:
+                return {}
+            raise self._translated(error, operation.action) from None
+
+    def _send(self, operation: AwsCall) -> Mapping[str, Any]:
+        method: Callable[..., Mapping[str, Any]] = getattr(
+            self._clients[operation.service], xform_name(operation.action)
+        )
+        try:
+            return method(**operation.parameters)
+        except (botocore.exceptions.HTTPClientError, botocore.exceptions.ConnectionError) as error:
+            raise ServerUnavailableError(
+                f"the S3 server does not answer: {type(error).__name__}",
+                where=self.where,
+                hint="look at `djops status`; the same command goes on once the server is back",
+            ) from None
+
+    def _translated(self, error: botocore.exceptions.ClientError, action: str) -> DjopsError:
+        code = _code(error)
+        text = error.response.get("Error", {}).get("Message") or code
+        if code in _BAD_KEY:
+            return AccessDeniedError(
+                "the S3 server refused djops' access key",
+                where=self.where,
+                hint="check the key and its secret",
+            )
+        if code in _DENIED:
+            return AccessDeniedError(
+                f"the S3 server refused {action} to djops", where=self.where, hint="give its key this right"
+            )
+        return ApplyError(f"{action}: {code}: {text}", where=self.where)
+
+    def _ask(self, service: str, action: str, default: Any, **parameters: Any) -> Any:  # noqa: ANN401
+        """Ask for something that may not be there, or that the server may not know at all."""
+        try:
+            return self._send(AwsCall(service, action, parameters))  # type: ignore[arg-type]
+        except botocore.exceptions.ClientError as error:
+            if _code(error) in _GONE | _UNSUPPORTED:
+                return default
+            raise self._translated(error, action) from None
+
+    def read_state(self, project: str, buckets: Iterable[str]) -> S3State:
+        """Read the project's users and buckets.
+
+        Args:
+            project: Users below its IAM path are read.
+            buckets: The buckets of its stores; those that do not exist are left out.
+
+        Returns:
+            What the server holds.
+        """
+        names = self._user_names(iam_path(project))
+        with ThreadPoolExecutor(READERS) as pool:
+            users = dict(zip(names, pool.map(self._user, names), strict=True))
+        found = {name: self._bucket(name) for name in dict.fromkeys(buckets)}
+        return S3State(users, {name: bucket for name, bucket in found.items() if bucket is not None})
+
+    def _user_names(self, path: str) -> list[str]:
+        names: list[str] = []
+        marker: dict[str, Any] = {}
+        while True:
+            answer = self.call(AwsCall("iam", "ListUsers", {"PathPrefix": path, **marker}))
+            names += [user["UserName"] for user in answer.get("Users", [])]
+            if not answer.get("IsTruncated"):
+                return names
+            marker = {"Marker": answer["Marker"]}
+
+    def _user(self, name: str) -> IamUser:
+        who = {"UserName": name}
+        listed = self._ask("iam", "ListUserPolicies", {}, **who).get("PolicyNames", [])
+        policies: dict[str, Any] = {}
+        for policy in listed:
+            document = self._ask("iam", "GetUserPolicy", None, **who, PolicyName=policy)
+            if document is not None:
+                policies[policy] = _document(document["PolicyDocument"])
+        keys = self._ask("iam", "ListAccessKeys", {}, **who).get("AccessKeyMetadata", [])
+        attached = self._ask("iam", "ListAttachedUserPolicies", {}, **who).get("AttachedPolicies", [])
+        groups = self._ask("iam", "ListGroupsForUser", {}, **who).get("Groups", [])
+        return IamUser(
+            policies=policies,
+            keys={key["AccessKeyId"]: key.get("Status", "Active") == "Active" for key in keys},
+            attached=tuple(policy["PolicyArn"] for policy in attached),
+            groups=tuple(group["GroupName"] for group in groups),
+        )
+
+    def _bucket(self, name: str) -> Bucket | None:
+        versioning = self._ask("s3", "GetBucketVersioning", None, Bucket=name)
+        if versioning is None:
+            return None
+        blocks = self._ask("s3", "GetPublicAccessBlock", {}, Bucket=name)
+        configured = blocks.get("PublicAccessBlockConfiguration", {})
+        policy = self._ask("s3", "GetBucketPolicy", None, Bucket=name)
+        return Bucket(
+            versioned=versioning.get("Status") == "Enabled",
+            blocks_public=all(configured.get(block) for block in BLOCKS),
+            policy=_document(policy["Policy"]) if policy else None,
+        )
+
+
+def _code(error: botocore.exceptions.ClientError) -> str:
+    return str(error.response.get("Error", {}).get("Code", ""))
+
+
+def _document(text: Any) -> Any:  # noqa: ANN401
+    """Return a policy as data: boto3 decodes identity policies itself and leaves bucket policies as text."""
+    return json.loads(text) if isinstance(text, str) else text
