@@ -2,29 +2,35 @@
 
 from __future__ import annotations
 
-from djops.compile import secrets_state as names
 from djops.compile.rights import Rights
-from djops.compile.secrets_state import KV_MOUNT, SecretsState
+from djops.compile.secrets_state import SecretsState
 from djops.model.project import Project
 
+MOUNT = "djops"
+"""The KV version 2 mount that holds everything djops keeps."""
 
-def secret_of(project: Project, principal: str) -> str:
+
+def secret_path(project: Project, principal: str) -> str:
     """Return where a principal's credentials lie below the mount."""
-    kind = names.PEOPLE if principal in project.people else names.SERVICES
-    return names.secret_path(project.project, kind, principal)
+    section = "people" if principal in project.people else "services"
+    return f"{project.project}/{section}/{principal}"
 
 
-def policy_text(project: str, path: str) -> str:
+def policy_name(project: str, principal: str) -> str:
+    """Return the name of a principal's policy; the servers keep policy names in lower case."""
+    return f"djops-{project}-{principal}".lower()
+
+
+def policy_text(path: str) -> str:
     """Write the policy that opens one secret, for reading only.
 
     Args:
-        project: Whose policy it is.
         path: The secret's path below the mount.
 
     Returns:
-        The policy in HCL, with the project's mark.
+        The policy in HCL.
     """
-    return f'{names.ownership_mark(project)}path "{KV_MOUNT}/data/{path}" {{\n  capabilities = ["read"]\n}}\n'
+    return f'path "{MOUNT}/data/{path}" {{\n  capabilities = ["read"]\n}}\n'
 
 
 def compile_vault(project: Project, rights: Rights) -> SecretsState:
@@ -40,7 +46,7 @@ def compile_vault(project: Project, rights: Rights) -> SecretsState:
     policies: dict[str, str] = {}
     secrets: dict[str, dict[str, str]] = {}
     for principal in rights.principals:
-        path = secret_of(project, principal)
-        policies[names.policy_name(project.project, principal)] = policy_text(project.project, path)
-        secrets[path.removeprefix(f"{project.project}/")] = {}
+        path = secret_path(project, principal)
+        policies[policy_name(project.project, principal)] = policy_text(path)
+        secrets[path] = {}
     return SecretsState(policies, secrets)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from djops.compile.secrets_state import KV_MOUNT, SecretsState
+from djops.compile.secrets_state import SecretsState
+from djops.compile.vault import MOUNT
 from djops.plan.change import Change, Phase, Risk
 from djops.plan.operations import Operation, VaultCall
 
@@ -93,18 +94,17 @@ class ForgetSecret(VaultChange):
 
     def operations(self) -> tuple[Operation, ...]:
         """Return one deletion of all versions."""
-        return (VaultCall("DELETE", f"{KV_MOUNT}/metadata/{self.path}"),)
+        return (VaultCall("DELETE", f"{MOUNT}/metadata/{self.path}"),)
 
     def reverse(self) -> Change:
         """Return itself: destroyed credentials are made anew when they are needed."""
         return self
 
 
-def diff_vault(project: str, wanted: SecretsState, found: SecretsState) -> list[Change]:
+def diff_vault(wanted: SecretsState, found: SecretsState) -> list[Change]:
     """Compare what the secrets server should hold with what it holds.
 
     Args:
-        project: Whose secrets and policies are managed.
         wanted: What should be there.
         found: What is there, of the project's own only.
 
@@ -122,5 +122,5 @@ def diff_vault(project: str, wanted: SecretsState, found: SecretsState) -> list[
             )
             changes.append(WritePolicy(name=name, found=does, wanted=should, why=(why,)))
     for path in sorted(found.secrets.keys() - wanted.secrets.keys()):
-        changes.append(ForgetSecret(path=f"{project}/{path}", why=("it is not in the project file",)))
+        changes.append(ForgetSecret(path=path, why=("it is not in the project file",)))
     return changes
