@@ -135,6 +135,12 @@ class ApplyError(DjopsError):
     code = "E_APPLY"
 
 
+class ConflictError(DjopsError):
+    """Somebody else changed an object between reading and writing it."""
+
+    code = "E_CONFLICT"
+
+
 class NotManagedError(DjopsError):
     """An object of that name exists that djops did not make, so djops does not touch it."""
 

@@ -9,9 +9,6 @@ from dataclasses import dataclass
 KV_MOUNT = "djops"
 """Path of the versioned key-value engine that holds every project's secrets."""
 
-TOKEN_ROLE = "djops-principal"  # noqa: S105 - a role's name
-"""The token role through which short-lived tokens of principals are made."""
-
 PEOPLE, SERVICES = "people", "services"
 
 _MARK = re.compile(r"\A# managed by djops, project (?P<project>\S+)$", re.MULTILINE)
@@ -68,8 +65,8 @@ def secret_path(project: str, kind: str, principal: str) -> str:
 def ownership_mark(project: str) -> str:
     """Return the first line of every policy of a project.
 
-    Names alone do not tell owners apart: ``djops-a-b-c`` may be principal ``b-c`` of project ``a`` or
-    principal ``c`` of project ``a-b``.
+    Names alone do not tell whose a policy is: ``djops-a-b-c`` may be principal ``b-c`` of project ``a``
+    or principal ``c`` of project ``a-b``.
 
     Args:
         project: Name of the project.
@@ -88,40 +85,3 @@ def owner_of(policy: str) -> str | None:
     """
     match = _MARK.match(policy)
     return match["project"] if match else None
-
-
-def manager_policy(mount: str = KV_MOUNT) -> str:
-    """Render the policy of djops' own AppRole.
-
-    Whoever may write policies and make tokens that hold them can give himself every right on the
-    server; no policy can take that back. So the AppRole's secret id is to be kept like a root
-    token's, and on a shared server djops belongs into a namespace of its own.
-
-    Args:
-        mount: Path of the key-value engine.
-
-    Returns:
-        The policy's text.
-    """
-    rules = {
-        f"{mount}/data/*": "create, read, update, delete",
-        f"{mount}/metadata/*": "create, read, update, delete, list",
-        f"{mount}/detailed-metadata/*": "list",
-        "sys/policies/acl": "list",
-        "sys/policies/detailed/acl": "list",
-        "sys/policies/acl/djops-*": "create, read, update, delete",
-        f"auth/token/create/{TOKEN_ROLE}": "create, update",
-        "auth/token/lookup-self": "read",
-        "auth/token/renew-self": "update",
-        "auth/token/revoke-self": "update",
-        "sys/capabilities-self": "update",
-        "sys/wrapping/wrap": "update",
-    }
-    return "".join(
-        f'path "{path}" {{ capabilities = [{_quoted(capabilities)}] }}\n'
-        for path, capabilities in rules.items()
-    )
-
-
-def _quoted(capabilities: str) -> str:
-    return ", ".join(f'"{name}"' for name in capabilities.split(", "))

@@ -1,0 +1,67 @@
+"""What djops itself may do on a secrets server."""
+
+from __future__ import annotations
+
+from djops.compile.secrets_state import KV_MOUNT
+
+MANAGER = "manager"
+"""Name of the AppRole's policy; outside of ``djops-*``, so that the AppRole cannot rewrite it."""
+
+TOKEN_ROLE = "djops-principal"  # noqa: S105 - a role's name
+"""The token role through which short-lived tokens of principals are made."""
+
+
+def manager_policy() -> str:
+    """Render the policy of djops' own AppRole.
+
+    Whoever may write policies and make tokens that hold them can give himself every right on the
+    server; no policy takes that back. So the AppRole's secret id is to be guarded like a root token,
+    and on a server shared with others djops belongs into a namespace of its own.
+
+    Returns:
+        The policy's text.
+    """
+    rules = {
+        f"{KV_MOUNT}/data/*": "create read update delete",
+        f"{KV_MOUNT}/metadata/*": "create read update delete list",
+        f"{KV_MOUNT}/detailed-metadata/*": "list",
+        "sys/policies/acl": "list",
+        "sys/policies/detailed/acl": "list",
+        "sys/policies/acl/djops-*": "create read update delete",
+        f"auth/token/create/{TOKEN_ROLE}": "create update",
+        "auth/token/lookup-self": "read",
+        "auth/token/renew-self": "update",
+        "auth/token/revoke-self": "update",
+        "sys/capabilities-self": "update",
+        "sys/wrapping/wrap": "update",
+    }
+    return "".join(
+        f'path "{path}" {{ capabilities = [{_quoted(names)}] }}\n' for path, names in rules.items()
+    )
+
+
+def token_role() -> dict[str, object]:
+    """Return the settings of :data:`TOKEN_ROLE`: orphans, only principals' policies, a working day."""
+    return {
+        "allowed_policies_glob": ["djops-*"],
+        "orphan": True,
+        "renewable": False,
+        "token_type": "service",
+        "token_explicit_max_ttl": "8h",
+    }
+
+
+def approle() -> dict[str, object]:
+    """Return the settings of djops' AppRole, but for its role id."""
+    return {
+        "token_policies": [MANAGER],
+        "token_no_default_policy": True,
+        "token_ttl": "20m",
+        "token_max_ttl": "1h",
+        "secret_id_num_uses": 0,
+        "secret_id_ttl": 0,
+    }
+
+
+def _quoted(capabilities: str) -> str:
+    return ", ".join(f'"{name}"' for name in capabilities.split())

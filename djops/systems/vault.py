@@ -1,0 +1,542 @@
+"""OpenBao and Vault through one client: policies, the versioned key-value engine, short-lived tokens.
+
+Two listings that only OpenBao has (``detailed``) read a whole project in three requests; against Vault
+each policy and each secret's metadata is a request of its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import threading
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from types import TracebackType
+from typing import Any, Self, TypeVar
+from urllib.parse import quote, urlsplit
+
+import hvac
+import requests
+from hvac.adapters import RawAdapter
+from requests.adapters import HTTPAdapter
+from urllib3.util.retry import Retry
+
+from djops.compile.secrets_state import KV_MOUNT, PEOPLE, SERVICES, SecretsState, owner_of, policy_prefix
+from djops.compile.vault_manager import TOKEN_ROLE
+from djops.errors import AccessDeniedError, ConflictError, DjopsError, ServerUnavailableError
+from djops.plan.operations import VaultCall
+from djops.systems.connections import Secret, SecretsConnection
+
+THREADS = 8
+"""Requests under way at once where each item has to be asked for singly."""
+
+_MERGE_ATTEMPTS = 5
+_RETRY = Retry(
+    total=4,
+    backoff_factor=0.1,
+    status_forcelist=(412, 502),
+    allowed_methods={"GET", "LIST"},
+    raise_on_status=False,
+)
+"""Only what changes nothing is sent again: a server that has just started elects its leader first."""
+
+_Out = TypeVar("_Out")
+
+
+@dataclass(frozen=True)
+class StoredSecret:
+    """One version of a secret.
+
+    Attributes:
+        fields: Its fields; empty when the newest version was deleted.
+        version: Number of the newest version, for check-and-set.
+    """
+
+    fields: Mapping[str, str] = field(repr=False)
+    version: int
+
+
+@dataclass(frozen=True)
+class SecretFacts:
+    """What may be known about a secret without reading it.
+
+    Attributes:
+        facts: Its ``custom_metadata``.
+        version: Number of the newest version, 0 when there is none.
+        readable: Whether the newest version exists and was not deleted.
+    """
+
+    facts: Mapping[str, str]
+    version: int
+    readable: bool
+
+    @classmethod
+    def parse(cls, data: Mapping[str, Any]) -> Self:
+        """Read the server's description of one secret."""
+        version = int(data.get("current_version") or 0)
+        newest = (data.get("versions") or {}).get(str(version)) or {}
+        readable = version > 0 and not newest.get("deletion_time") and not newest.get("destroyed")
+        return cls(facts=dict(data.get("custom_metadata") or {}), version=version, readable=readable)
+
+
+class _RefusedError(Exception):
+    """An answer that is not 2xx.
+
+    Args:
+        response: The answer; only its status and its list of errors are kept.
+    """
+
+    def __init__(self, response: requests.Response) -> None:
+        self.status = response.status_code
+        self.body: dict[str, Any] = {}
+        with contextlib.suppress(ValueError):
+            body = response.json()
+            self.body = body if isinstance(body, dict) else {}
+        self.errors = [str(error) for error in self.body.get("errors") or ()]
+        super().__init__(self.status)
+
+
+class Secrets:
+    """A session on a secrets server as djops' AppRole; use it as a context manager.
+
+    It logs in with the first request, again when its token has expired, and gives the token back when
+    it is closed. It may be shared by threads.
+
+    Args:
+        connection: The server and the AppRole.
+        timeout: Seconds that one request may take.
+    """
+
+    def __init__(self, connection: SecretsConnection, *, timeout: float = 15) -> None:
+        self._connection = connection
+        self._guard = threading.Lock()
+        self._expires = 0.0
+        session = requests.Session()
+        # The environment names proxies and authorities for the world outside; neither is for loopback.
+        session.trust_env = not _is_loopback(connection.address)
+        transport = HTTPAdapter(pool_maxsize=THREADS, max_retries=_RETRY)
+        session.mount("https://", transport)
+        session.mount("http://", transport)
+        session.verify = str(connection.ca) if connection.ca else True
+        # An empty token, or hvac would take the user's own from VAULT_TOKEN or ~/.vault-token.
+        self._client = hvac.Client(
+            connection.address.rstrip("/"),
+            "",
+            verify=session.verify,
+            timeout=timeout,
+            session=session,
+            adapter=RawAdapter,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give the token back and close the connections; a server that is gone does not matter."""
+        if self._client.token:
+            with contextlib.suppress(_RefusedError, DjopsError):
+                self._exchange("POST", "auth/token/revoke-self", None)
+            self._client.token = ""
+        self._client.adapter.close()
+
+    def login(self) -> None:
+        """Log in now, to learn whether the AppRole is good.
+
+        Raises:
+            ServerUnavailableError: The server cannot be reached or is sealed.
+            AccessDeniedError: The server does not know the AppRole.
+        """
+        with self._guard:
+            self._login()
+
+    def token(self) -> Secret:
+        """Return the token of this session, which is good for some minutes; logs in if need be."""
+        self._ensure_token()
+        return Secret(str(self._client.token))
+
+    def request(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any] | None:
+        """Send one request.
+
+        Args:
+            method: ``GET``, ``LIST``, ``POST``, ``PUT`` or ``DELETE``.
+            path: API path below ``/v1/``, not yet quoted.
+            body: JSON body.
+
+        Returns:
+            The answer; ``None`` when it is empty, or when there is nothing at a path that is read.
+
+        Raises:
+            ServerUnavailableError: The server cannot be reached or is sealed.
+            AccessDeniedError: ``E_DENIED`` when the AppRole or its token may not do this.
+            ConflictError: A check-and-set found another version than expected.
+            DjopsError: ``E_SECRETS`` for whatever else the server refuses.
+        """
+        try:
+            return self._send(method, path, body)
+        except _RefusedError as error:
+            if error.status == HTTPStatus.NOT_FOUND and method in ("GET", "LIST", "DELETE"):
+                return None
+            raise self._explained(error, method, path) from None
+
+    def run(self, call: VaultCall) -> dict[str, Any] | None:
+        """Carry out one operation of a plan.
+
+        Args:
+            call: The operation.
+
+        Returns:
+            The server's answer.
+
+        Raises:
+            DjopsError: As :meth:`request`.
+        """
+        return self.request(call.method, call.path, call.body)
+
+    # Policies
+
+    def read_policies(self, prefix: str = "") -> dict[str, str]:
+        """Read policies.
+
+        Args:
+            prefix: What their names begin with; names are lower case.
+
+        Returns:
+            The texts by name.
+
+        Raises:
+            DjopsError: As :meth:`request`.
+        """
+        details = self._details("sys/policies/detailed/acl")
+        if details is not None:
+            return {name: str(item["policy"]) for name, item in details.items() if name.startswith(prefix)}
+        return self._read_policies_singly(prefix)
+
+    def _read_policies_singly(self, prefix: str) -> dict[str, str]:
+        names = [name for name in self._keys("sys/policies/acl") if name.startswith(prefix)]
+        answers = _concurrently(lambda name: self.request("GET", f"sys/policies/acl/{name}"), names)
+        return {name: str(answer["data"]["policy"]) for name, answer in answers.items() if answer is not None}
+
+    # Secrets
+
+    def read_secret(self, path: str) -> StoredSecret | None:
+        """Read a secret.
+
+        Args:
+            path: Its path below the mount.
+
+        Returns:
+            Its newest version, ``None`` when there never was one.
+
+        Raises:
+            DjopsError: As :meth:`request`.
+        """
+        try:
+            answer = self._send("GET", f"{KV_MOUNT}/data/{path}", None)
+        except _RefusedError as error:
+            if error.status != HTTPStatus.NOT_FOUND:
+                raise self._explained(error, "GET", path) from None
+            # A deleted version answers so too, and tells its number.
+            answer = error.body
+        data = (answer or {}).get("data")
+        if not data:
+            return None
+        return StoredSecret(fields=dict(data.get("data") or {}), version=int(data["metadata"]["version"]))
+
+    def write_secret(self, path: str, fields: Mapping[str, str], cas: int) -> int:
+        """Write a new version of a secret.
+
+        Args:
+            path: Its path below the mount.
+            fields: All its fields.
+            cas: Number of the version it replaces, 0 for a new secret.
+
+        Returns:
+            Number of the version written.
+
+        Raises:
+            ConflictError: The newest version is not ``cas``.
+            DjopsError: As :meth:`request`.
+        """
+        body = {"data": dict(fields), "options": {"cas": cas}}
+        answer = self.request("POST", f"{KV_MOUNT}/data/{path}", body) or {}
+        return int(answer["data"]["version"])
+
+    def merge_secret(self, path: str, changes: Mapping[str, str | None]) -> int:
+        """Set or remove fields of a secret and keep the others, whoever else writes at the same time.
+
+        Args:
+            path: Its path below the mount.
+            changes: New values by field; ``None`` removes a field.
+
+        Returns:
+            Number of the newest version, which is a new one only when something changed.
+
+        Raises:
+            ConflictError: Somebody else kept changing it.
+            DjopsError: As :meth:`request`.
+        """
+        for attempt in range(_MERGE_ATTEMPTS):
+            stored = self.read_secret(path) or StoredSecret({}, 0)
+            merged = {**stored.fields, **changes}
+            wanted = {name: value for name, value in merged.items() if value is not None}
+            if stored.version and wanted == stored.fields:
+                return stored.version
+            try:
+                return self.write_secret(path, wanted, stored.version)
+            except ConflictError:
+                if attempt == _MERGE_ATTEMPTS - 1:
+                    raise
+        raise AssertionError("unreachable")
+
+    def read_metadata(self, path: str) -> SecretFacts | None:
+        """Read what is known about a secret, without the secret.
+
+        Args:
+            path: Its path below the mount.
+
+        Returns:
+            The facts, ``None`` when there is nothing at ``path``.
+
+        Raises:
+            DjopsError: As :meth:`request`.
+        """
+        answer = self.request("GET", f"{KV_MOUNT}/metadata/{path}")
+        return SecretFacts.parse(answer["data"]) if answer else None
+
+    def write_metadata(self, path: str, facts: Mapping[str, str]) -> None:
+        """Record facts beside a secret that are not secret, in the place of all earlier ones.
+
+        Args:
+            path: The secret's path below the mount.
+            facts: At most 64, names up to 128 bytes, values up to 512: the servers' limits.
+
+        Raises:
+            DjopsError: As :meth:`request`.
+        """
+        self.request("POST", f"{KV_MOUNT}/metadata/{path}", {"custom_metadata": dict(facts)})
+
+    def list_secrets(self, path: str) -> list[str]:
+        """List what lies below a path.
+
+        Args:
+            path: A path below the mount, not of a secret itself.
+
+        Returns:
+            Names, with a slash behind those that hold further ones; empty when there is nothing.
+
+        Raises:
+            DjopsError: As :meth:`request`.
+        """
+        return self._keys(f"{KV_MOUNT}/metadata/{path}")
+
+    def delete_secret_completely(self, path: str) -> None:
+        """Delete a secret with all its versions and facts; nothing happens when there is none.
+
+        Args:
+            path: Its path below the mount.
+
+        Raises:
+            DjopsError: As :meth:`request`.
+        """
+        self.request("DELETE", f"{KV_MOUNT}/metadata/{path}")
+
+    # State
+
+    def state(self, project: str, names: Collection[str] = ()) -> SecretsState:
+        """Read everything a project has on the server, but no secret.
+
+        Args:
+            project: Name of the project.
+            names: Policies that are the project's whether they carry its mark or not.
+
+        Returns:
+            Its policies, and for each secret that can be read the facts beside it.
+
+        Raises:
+            DjopsError: As :meth:`request`.
+        """
+        self._ensure_token()
+        kinds = (PEOPLE, SERVICES)
+        with ThreadPoolExecutor(max_workers=1 + len(kinds)) as pool:
+            policies = pool.submit(self.read_policies, policy_prefix(project))
+            below = pool.map(lambda kind: self._facts_below(f"{project}/{kind}"), kinds)
+            secrets = {
+                f"{kind}/{name}": facts
+                for kind, seen in zip(kinds, below, strict=True)
+                for name, facts in seen.items()
+            }
+            found = policies.result()
+        mine = {name: text for name, text in found.items() if name in names or owner_of(text) == project}
+        return SecretsState(policies=mine, secrets=secrets)
+
+    def _facts_below(self, path: str) -> dict[str, Mapping[str, str]]:
+        details = self._details(f"{KV_MOUNT}/detailed-metadata/{path}")
+        if details is None:
+            return self._facts_singly(path)
+        return _readable({name: SecretFacts.parse(item) for name, item in details.items()})
+
+    def _facts_singly(self, path: str) -> dict[str, Mapping[str, str]]:
+        names = [name for name in self.list_secrets(path) if not name.endswith("/")]
+        return _readable(_concurrently(lambda name: self.read_metadata(f"{path}/{name}"), names))
+
+    # Tokens
+
+    def mint_token(self, policies: Iterable[str], ttl: int) -> Secret:
+        """Make a token for a principal.
+
+        Args:
+            policies: Names of the policies it shall hold, all of them djops' own.
+            ttl: Seconds it is good for; it cannot be renewed.
+
+        Returns:
+            The token, which does not end with djops' own.
+
+        Raises:
+            DjopsError: As :meth:`request`.
+        """
+        body = {"policies": sorted(policies), "ttl": f"{ttl}s", "renewable": False}
+        answer = self.request("POST", f"auth/token/create/{TOKEN_ROLE}", body) or {}
+        return Secret(answer["auth"]["client_token"])
+
+    def revoke_token(self, token: Secret) -> None:
+        """End a token that :meth:`mint_token` made; nothing happens when it has ended already.
+
+        Args:
+            token: The token.
+
+        Raises:
+            ServerUnavailableError: The server cannot be reached or is sealed.
+        """
+        # In the token's own name: revoking others' tokens is not among djops' rights.
+        with contextlib.suppress(_RefusedError):
+            self._exchange("POST", "auth/token/revoke-self", None, token=token)
+
+    # Sending
+
+    def _keys(self, path: str) -> list[str]:
+        answer = self.request("LIST", path)
+        return [str(key) for key in answer["data"]["keys"]] if answer else []
+
+    def _details(self, path: str) -> dict[str, dict[str, Any]] | None:
+        """List with details, ``None`` where the server has no such listing."""
+        try:
+            answer = self._send("LIST", path, None)
+        except _RefusedError as error:
+            if error.status == HTTPStatus.NOT_FOUND and not error.errors:
+                return {}
+            if error.status in (HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.FORBIDDEN):
+                return None
+            raise self._explained(error, "LIST", path) from None
+        return dict((answer or {}).get("data", {}).get("key_info") or {})
+
+    def _send(self, method: str, path: str, body: Mapping[str, Any] | None) -> dict[str, Any] | None:
+        self._ensure_token()
+        try:
+            return self._exchange(method, path, body)
+        except _RefusedError as error:
+            if error.status != HTTPStatus.FORBIDDEN or time.monotonic() < self._expires:
+                raise
+        self._ensure_token()
+        return self._exchange(method, path, body)
+
+    def _exchange(
+        self, method: str, path: str, body: Mapping[str, Any] | None, token: Secret | None = None
+    ) -> dict[str, Any] | None:
+        adapter = RawAdapter.from_adapter(self._client.adapter) if token else self._client.adapter
+        if token:
+            adapter.token = token.reveal()
+        url = "/v1/" + quote(_checked(path), safe="/")
+        try:
+            response = adapter.request(
+                method.lower(), url, json=None if body is None else dict(body), raise_exception=False
+            )
+        except (requests.RequestException, OSError) as error:
+            raise self._unreachable(error) from None
+        if not response.ok:
+            raise _RefusedError(response)
+        return response.json() if response.content else None
+
+    def _ensure_token(self) -> None:
+        with self._guard:
+            if time.monotonic() >= self._expires:
+                self._login()
+
+    def _login(self) -> None:
+        self._client.token = ""
+        credentials = {"role_id": self._connection.role_id, "secret_id": self._connection.secret_id.reveal()}
+        try:
+            answer = self._exchange("POST", "auth/approle/login", credentials) or {}
+        except _RefusedError as error:
+            raise self._login_refused(error) from None
+        self._client.token = answer["auth"]["client_token"]
+        # Nine tenths: the server's clock started before ours.
+        self._expires = time.monotonic() + 0.9 * float(answer["auth"]["lease_duration"])
+
+    # Errors
+
+    def _login_refused(self, error: _RefusedError) -> DjopsError:
+        if error.status in (HTTPStatus.BAD_REQUEST, HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND):
+            return AccessDeniedError(
+                "the secrets server does not accept djops' role id and secret id",
+                where=self._connection.address,
+                hint="check that the AppRole exists and that the secret id was not revoked",
+            )
+        return self._explained(error, "POST", "auth/approle/login")
+
+    def _explained(self, error: _RefusedError, method: str, path: str) -> DjopsError:
+        status, where, said = error.status, self._connection.address, "; ".join(error.errors)
+        if status == HTTPStatus.FORBIDDEN:
+            hint = "djops' policy on the server lacks it; see the documentation of `target: existing`"
+            return AccessDeniedError(f"djops may not {method} {path}", where=where, hint=hint)
+        if status == HTTPStatus.SERVICE_UNAVAILABLE:
+            return ServerUnavailableError("the secrets server is sealed", where=where, hint="unseal it")
+        if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            return ServerUnavailableError(f"the server failed at {method} {path}: {said}", where=where)
+        if "check-and-set" in said:
+            return ConflictError(f"somebody else changed {path} meanwhile", where=where, hint="try again")
+        return DjopsError(f"{method} {path} was refused: {said or status}", where=where, code="E_SECRETS")
+
+    def _unreachable(self, error: Exception) -> ServerUnavailableError:
+        where = self._connection.address
+        if isinstance(error, requests.exceptions.SSLError):
+            return ServerUnavailableError(
+                "the secrets server's certificate does not come from the expected authority",
+                where=where,
+                hint=f"the authority is {self._connection.ca or 'the system'}",
+                code="E_TLS",
+            )
+        said = "does not answer in time" if isinstance(error, requests.Timeout) else "cannot be reached"
+        return ServerUnavailableError(f"the secrets server {said}", where=where, hint="see `djops status`")
+
+
+def _concurrently(function: Callable[[str], _Out], items: Iterable[str]) -> dict[str, _Out]:
+    names = list(items)
+    with ThreadPoolExecutor(max_workers=THREADS) as pool:
+        return dict(zip(names, pool.map(function, names), strict=True))
+
+
+def _readable(seen: Mapping[str, SecretFacts | None]) -> dict[str, Mapping[str, str]]:
+    return {name: facts.facts for name, facts in seen.items() if facts is not None and facts.readable}
+
+
+def _checked(path: str) -> str:
+    """Refuse a path that the client library would turn into another one."""
+    if any(part in ("", ".", "..") for part in path.strip("/").split("/")):
+        raise DjopsError(f"{path!r} is no path on a secrets server", code="E_SECRETS")
+    return path.strip("/")
+
+
+def _is_loopback(address: str) -> bool:
+    host = urlsplit(address).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
