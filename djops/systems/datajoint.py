@@ -1,0 +1,290 @@
+"""The DataJoint client, embedded: isolated connections, job tables, and pipelines in their own process.
+
+The client is imported only when needed: it takes most of a second. It reads ``DJ_*`` variables and a
+``datajoint.json`` in any parent directory, which must not decide what djops connects to, so both are kept
+from it while djops makes a connection (precedence measured with 2.3.5).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import ssl
+import subprocess
+import sys
+import tempfile
+import threading
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from djops.errors import ClientError
+from djops.model.graph import TableName
+from djops.model.names import Tier, job_table_of
+from djops.model.project import Store
+from djops.systems.client_errors import explain_remote, explained
+from djops.systems.connections import MysqlConnection, Secret
+
+RUNNER = Path(__file__).with_name("pipeline_runner.py")
+
+_READ_BY_CLIENT = ("LIMIT", "WIDTH", "CHARSET", "SHOW_TUPLE_COUNT")
+"""Variables without prefix that the client's display settings read; a word in ``LIMIT`` stops its import."""
+
+_environment = threading.RLock()
+
+
+@dataclass(frozen=True)
+class StoreKeys:
+    """The pair that opens a store.
+
+    Attributes:
+        access_key: Access key id.
+        secret_key: Secret access key.
+    """
+
+    access_key: str
+    secret_key: Secret
+
+
+def store_settings(store: Store, endpoint: str) -> dict[str, Any]:
+    """Say where a store is in the client's words.
+
+    Args:
+        store: The store.
+        endpoint: URL of the S3 server, with scheme.
+
+    Returns:
+        A ``stores.<name>`` block without keys, as ``datajoint.json`` takes it. ``secure`` is always named,
+        because the client assumes TLS.
+    """
+    url = urlsplit(endpoint)
+    settings: dict[str, Any] = {
+        "protocol": store.protocol,
+        "endpoint": url.netloc,
+        "bucket": store.bucket,
+        "location": store.location,
+        "secure": url.scheme != "http",
+    }
+    if store.hash_prefix != "_hash":
+        settings["hash_prefix"] = store.hash_prefix
+    if store.schema_prefix != "_schema":
+        settings["schema_prefix"] = store.schema_prefix
+    return settings
+
+
+def opened(settings: Mapping[str, Any], keys: StoreKeys) -> dict[str, Any]:
+    """Add the keys to a store's settings; for memory and pipes, never for a file others read."""
+    return {**settings, "access_key": keys.access_key, "secret_key": keys.secret_key.reveal()}
+
+
+def tls_settings(mysql: MysqlConnection) -> dict[str, str]:
+    """Return the client's ``use_tls``: only a mapping with ``ca`` makes it encrypt *and* verify."""
+    ca = str(mysql.ca) if mysql.ca else ssl.get_default_verify_paths().cafile
+    return {"ca": ca or _bundled_authorities()}
+
+
+def _bundled_authorities() -> str:
+    import botocore.httpsession
+
+    return str(botocore.httpsession.where())
+
+
+@contextlib.contextmanager
+def _own_settings() -> Iterator[Any]:
+    """Import the client with nothing of the caller's environment or directory in its settings."""
+    with _environment, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        hidden = {name: os.environ.pop(name) for name in list(os.environ) if _is_read_by_client(name)}
+        os.environ["DJ_IGNORE_CONFIG_FILE"] = "true"
+        try:
+            import datajoint
+
+            logger = logging.getLogger("datajoint")
+            logger.handlers = [logging.NullHandler()]
+            logger.propagate = False
+            yield datajoint
+        finally:
+            del os.environ["DJ_IGNORE_CONFIG_FILE"]
+            os.environ.update(hidden)
+
+
+def _is_read_by_client(name: str) -> bool:
+    return name.startswith("DJ_") or name in _READ_BY_CLIENT
+
+
+@contextlib.contextmanager
+def connect(mysql: MysqlConnection, stores: Mapping[str, Mapping[str, Any]] | None = None) -> Iterator[Any]:
+    """Open an isolated client; several identities may be open at once, in several threads too.
+
+    Args:
+        mysql: The server and the account.
+        stores: Store settings with keys, by the name the pipeline uses.
+
+    Yields:
+        A ``datajoint.Instance``. Its ``repr(config)`` shows the keys: do not log it.
+
+    Raises:
+        ServerUnavailableError: The server does not answer, or its certificate does not verify.
+        AccessDeniedError: The server refuses the account.
+    """
+    password, tls = mysql.password.reveal(), tls_settings(mysql)
+    with explained(f"connecting to {mysql.host}:{mysql.port} as {mysql.user}"), _own_settings() as client:
+        settings = {"safemode": False, "stores": dict(stores or {})}
+        instance = client.Instance(mysql.host, mysql.user, password, port=mysql.port, use_tls=tls, **settings)
+    try:
+        yield instance
+    finally:
+        instance.connection.close()
+
+
+def missing_job_tables(tables: Sequence[TableName]) -> tuple[TableName, ...]:
+    """Name the job tables that imported and computed tables lack.
+
+    Args:
+        tables: All tables of some schemas, job tables included.
+
+    Returns:
+        The imported and computed tables without a job table.
+    """
+    there = set(tables)
+    return tuple(
+        table
+        for table in tables
+        if table.tier in (Tier.IMPORTED, Tier.COMPUTED)
+        and TableName(table.schema, job_table_of(table.table)) not in there
+    )
+
+
+def create_job_tables(
+    instance: Any,  # noqa: ANN401  the client has no types
+    tables: Sequence[TableName],
+    done: Callable[[TableName], None] = lambda table: None,
+) -> tuple[TableName, ...]:
+    """Create job tables without the pipeline's code, from what the database tells.
+
+    Args:
+        instance: A client opened as an account that may create tables in these schemas.
+        tables: The imported and computed tables.
+        done: Called after each job table that is there.
+
+    Returns:
+        Tables that cannot have one: nothing of their primary key comes from a parent.
+
+    Raises:
+        ClientError: A job table could not be created.
+    """
+    from datajoint.jobs import Job
+
+    without = []
+    for schema in sorted({table.schema for table in tables}):
+        with explained(f"reading schema {schema}"):
+            instance.Schema(schema, create_schema=False, create_tables=False)
+    for table in tables:
+        with explained(f"creating the job table of {table}"):
+            target = instance.FreeTable(f"`{table.schema}`.`{table.table}`")
+            if not _has_parent_key(instance, target):
+                without.append(table)
+                continue
+            job = Job(target)
+            if not job.is_declared:
+                job.declare()
+        done(table)
+    return tuple(without)
+
+
+def _has_parent_key(instance: Any, target: Any) -> bool:  # noqa: ANN401  the client has no types
+    instance.connection.dependencies.load()
+    return bool(target.parents(primary=True))
+
+
+def run_pipeline(
+    source: Path,
+    mysql: MysqlConnection,
+    stores: Mapping[str, Mapping[str, Any]],
+    *,
+    modules: Sequence[str] = (),
+    run: str | None = None,
+    heard: Callable[[str], None] = lambda module: None,
+) -> None:
+    """Import a pipeline's modules, which declares their tables, and run one of them.
+
+    Args:
+        source: The folder that holds the package.
+        mysql: The server and the account the pipeline shall connect as.
+        stores: Store settings with keys, by the name the pipeline uses.
+        modules: Modules to import, parents before children.
+        run: A module to run as ``python -m`` would.
+        heard: Called with each module that was imported.
+
+    Raises:
+        ClientError: The pipeline's code failed; ``where`` is the file and line.
+        ServerUnavailableError: A server could not be reached.
+        AccessDeniedError: A server refused the account or the keys.
+    """
+    database = {"host": mysql.host, "port": mysql.port, "user": mysql.user, "tls": tls_settings(mysql)}
+    job = {
+        "path": str(source.resolve()),
+        "database": {**database, "password": mysql.password.reveal()},
+        "stores": {name: dict(settings) for name, settings in stores.items()},
+        "modules": list(modules),
+        "run": run,
+    }
+    with tempfile.TemporaryFile("w+", errors="replace") as said:
+        process = subprocess.Popen(
+            [_python_for(source), str(RUNNER)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=said,
+            text=True,
+            env=_environment_for_pipeline(),
+            cwd=source,
+        )
+        try:
+            _converse(process, json.dumps(job), heard)
+        finally:
+            process.kill()
+            process.wait()
+        if process.returncode != 0:
+            said.seek(0)
+            raise _runner_failed(process.returncode, said.read())
+
+
+def _environment_for_pipeline() -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not _is_read_by_client(name)}
+    ours = {"DJ_IGNORE_CONFIG_FILE": "true", "DJ_LOG_STREAM": "stderr", "PYTHONDONTWRITEBYTECODE": "1"}
+    return kept | ours
+
+
+def _python_for(source: Path) -> str:
+    """Return the pipeline's own Python where it has one: its dependencies are installed there."""
+    for folder in (source, *source.resolve().parents[:1]):
+        own = folder / ".venv" / "bin" / "python"
+        if own.exists():
+            return str(own)
+    return sys.executable
+
+
+def _converse(process: subprocess.Popen[str], job: str, heard: Callable[[str], None]) -> None:
+    assert process.stdin is not None and process.stdout is not None  # noqa: S101  both are pipes
+    with contextlib.suppress(BrokenPipeError), process.stdin:
+        process.stdin.write(job)
+    for line in process.stdout:
+        answer = json.loads(line)
+        if answer["event"] == "error":
+            raise explain_remote(answer)
+        heard(answer["module"])
+    process.wait()
+
+
+def _runner_failed(status: int, said: str) -> ClientError:
+    last = [line for line in said.splitlines() if line.strip()][-1:]
+    reason = f": {last[0].strip()}" if last else ""
+    ended = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
+    return ClientError(
+        f"the pipeline's Python {ended}{reason}", hint="import the package by hand with the same Python"
+    )
