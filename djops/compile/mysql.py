@@ -81,6 +81,12 @@ def role_name(schema: str, level: str) -> str:
     return f"{schema[: MAX_ACCOUNT - len(level) - 8]}~{digest}:{level}"
 
 
+def plain_level(capabilities: Iterable[Capability]) -> str:
+    """Name a level that is no role of the role model: its capabilities, in their fixed order."""
+    wanted = frozenset(capabilities)
+    return "+".join(capability for capability in Capability if capability in wanted)
+
+
 def compile_mysql(
     project: Project,
     host_pattern: str,
@@ -111,15 +117,10 @@ def compile_mysql(
         kind: Kind = "person" if name in project.people else "service"
         builder.accounts[account] = Account(kind=kind, project=project.project, meaning=f"{kind} {name}")
     for principal, held in rights.by_principal.items():
-        member = accounts[principal]
-        downstream: dict[str, set[Capability]] = {}
-        for right in held:
-            if right.because.relation == "target":
-                builder.join(builder.level(right.schema, right.because.role), member)
-            elif right.because.relation == "downstream":
-                downstream.setdefault(right.schema, set()).add(right.capability)
-        for schema, capabilities in downstream.items():
-            builder.join(builder.plain(schema, capabilities), member)
+        for schema, role in {(r.schema, r.because.role) for r in held if r.because.relation == "target"}:
+            builder.join(builder.level(schema, role), accounts[principal])
+    for (principal, schema), below in rights.downstream.items():
+        builder.join(builder.plain(schema, (right.capability for right in below)), accounts[principal])
     return builder.state()
 
 
@@ -176,7 +177,7 @@ class _Builder:
     def plain(self, schema: str, capabilities: Iterable[Capability]) -> AccountId:
         """Make a MySQL role that gives capabilities on one schema and nothing beside it."""
         wanted = frozenset(capabilities)
-        account, is_new = self._make(schema, "+".join(c for c in Capability if c in wanted))
+        account, is_new = self._make(schema, plain_level(wanted))
         if is_new:
             self._allow(account, schema, wanted)
         return account

@@ -86,6 +86,15 @@ class Rights:
             found[right.principal].append(right)
         return {name: tuple(rights) for name, rights in found.items()}
 
+    @cached_property
+    def downstream(self) -> Mapping[tuple[str, str], tuple[Right, ...]]:
+        """The rights on schemas downstream of a grant's own, by principal and schema."""
+        found: dict[tuple[str, str], list[Right]] = {}
+        for right in self.rights:
+            if right.because.relation == "downstream":
+                found.setdefault((right.principal, right.schema), []).append(right)
+        return {key: tuple(rights) for key, rights in found.items()}
+
     def capabilities(self, principal: str, schema: str) -> frozenset[Capability]:
         """Return what ``principal`` may do on ``schema``."""
         return frozenset(c for c in Capability if (principal, schema, c) in self.by_cell)

@@ -321,21 +321,25 @@ class Mysql:
         return Inventory(frozenset(tables), job_columns, escape=self.escapes_patterns())
 
     def read_graph(self, schemas: Iterable[str]) -> PipelineGraph:
-        """Read the pipeline as the database has it: its tables and their foreign keys.
+        """Read the pipeline as the database has it, without its inventory: see :meth:`read_pipeline`."""
+        return self.read_pipeline(schemas)[0]
+
+    def read_pipeline(self, schemas: Iterable[str]) -> tuple[PipelineGraph, Inventory]:
+        """Read the pipeline as the database has it: tables, job columns and foreign keys, in five queries.
 
         Args:
             schemas: The pipeline's schemas.
 
         Returns:
-            The graph of those of them that exist.
+            The graph of those of them that exist, and the inventory that grants are compiled for.
         """
         wanted = sorted(schemas)
+        inventory = self.read_inventory(wanted)
         if not wanted:
-            return PipelineGraph()
+            return PipelineGraph(), inventory
         marks = ", ".join(["%s"] * len(wanted))
         present = self.query(
-            f"SELECT SCHEMA_NAME FROM information_schema.SCHEMATA WHERE SCHEMA_NAME IN ({marks})",
-            wanted,
+            f"SELECT SCHEMA_NAME FROM information_schema.SCHEMATA WHERE SCHEMA_NAME IN ({marks})", wanted
         )
         references: dict[TableName, set[TableName]] = {}
         for schema, table, parent_schema, parent in self.query(
@@ -344,11 +348,12 @@ class Mysql:
             wanted,
         ):
             references.setdefault(TableName(schema, table), set()).add(TableName(parent_schema, parent))
-        return PipelineGraph(
+        graph = PipelineGraph(
             schemas=frozenset(row[0] for row in present),
-            tables=self.read_inventory(wanted).tables,
+            tables=inventory.tables,
             references={child: frozenset(above) for child, above in references.items()},
         )
+        return graph, inventory
 
     def version(self) -> str:
         """Return the server's version text."""

@@ -1,0 +1,332 @@
+"""Access: what the project file wants, how the servers differ from it, and bringing them there."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+
+from djops.compile.mysql import Inventory, compile_mysql, plain_level, role_name
+from djops.compile.mysql_state import MysqlState
+from djops.compile.rights import Rights, compile_rights
+from djops.compile.s3 import compile_s3
+from djops.compile.vault import compile_vault, secret_path
+from djops.errors import AccessDeniedError, ApplyError, DjopsError
+from djops.model.graph import PipelineGraph, merge
+from djops.model.project import Project
+from djops.model.roles import RoleModel
+from djops.plan.change import Change, Plan, in_order
+from djops.plan.mysql import STATE_FACT, Reasons, diff_mysql
+from djops.plan.operations import (
+    AwsCall,
+    EndSession,
+    KeepKey,
+    MarkSecret,
+    Operation,
+    SecretRef,
+    Sql,
+    StorePassword,
+    VaultCall,
+)
+from djops.plan.s3 import KEY_FACT, STORES_FACT, diff_s3
+from djops.plan.vault import diff_vault
+from djops.services.site import Site
+from djops.systems import passwords
+from djops.systems.lock import locked
+from djops.systems.mysql import Mysql, administered_schemas
+from djops.systems.progress import Progress, Silent
+from djops.systems.resources import load_roles
+from djops.systems.s3 import S3
+from djops.systems.vault import Secrets
+
+PASSWORD_FIELD = "database.password"  # noqa: S105  the field's name, as the client names its file
+USER_FIELD = "database.user"
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is wanted of the servers, before their state is known.
+
+    Attributes:
+        project: The checked project.
+        graph: The pipeline as code and project file tell it.
+        roles: The role model.
+        today: The day on which grants are judged.
+    """
+
+    project: Project
+    graph: PipelineGraph
+    roles: RoleModel
+    today: dt.date
+
+    @classmethod
+    def of(cls, project: Project, graph: PipelineGraph, today: dt.date | None = None) -> Wanted:
+        """Use the shipped role model, and today's date unless another is given."""
+        return cls(project, graph, load_roles(), today or dt.datetime.now(dt.UTC).date())
+
+
+class Servers:
+    """The three servers of a site, connected; use it as a context manager.
+
+    Args:
+        site: The environment.
+    """
+
+    def __init__(self, site: Site) -> None:
+        self.site = site
+        self.mysql = Mysql(site.mysql)
+        self.s3 = S3(site.s3)
+        self.secrets = Secrets(site.secrets)
+
+    def __enter__(self) -> Servers:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close all connections."""
+        with ExitStack() as stack:
+            stack.callback(self.mysql.close)
+            stack.callback(self.secrets.close)
+
+    @contextmanager
+    def changing(self, purpose: str, lock_wait: float) -> Iterator[None]:
+        """Hold both locks that keep a second djops from changing the project at the same time.
+
+        Args:
+            purpose: What is being done, for whoever waits.
+            lock_wait: Seconds to wait for another djops.
+
+        Raises:
+            LockedError: ``E_LOCKED`` naming the holder.
+        """
+        name = f"djops:{self.site.project.project}"
+        with locked(self.site.lab / "lock", purpose, lock_wait), self.mysql.lock(name, int(lock_wait)):
+            yield
+
+
+@dataclass(frozen=True)
+class Applied:
+    """The outcome of an apply.
+
+    Attributes:
+        plan: What was to be done.
+        done: What was done, in order.
+    """
+
+    plan: Plan
+    done: tuple[Change, ...]
+
+
+def make_plan(servers: Servers, wanted: Wanted) -> Plan:
+    """Read all three servers and list what differs from what is wanted.
+
+    Args:
+        servers: The servers.
+        wanted: What they should hold.
+
+    Returns:
+        The plan; empty when nothing differs.
+
+    Raises:
+        ServerUnavailableError: A server does not answer.
+        NotManagedError: A name is taken by somebody else's account.
+        PipelineError: ``E_CYCLE`` when schemas depend on each other in a circle.
+    """
+    project = wanted.project
+    buckets = [store.bucket for store in project.stores.values()]
+    with ThreadPoolExecutor(2) as pool:
+        reading_s3 = pool.submit(servers.s3.read_state, project.project, buckets) if project.stores else None
+        reading_secrets = pool.submit(servers.secrets.state, project.project)
+        found = servers.mysql.read_state()
+        live, inventory = servers.mysql.read_pipeline(wanted.graph.schemas)
+        found_secrets = reading_secrets.result()
+        found_s3 = reading_s3.result() if reading_s3 else None
+    graph = whole_graph(wanted.graph, live)
+    graph.order  # noqa: B018  raises on a cycle
+    rights = compile_rights(project, graph, wanted.roles, wanted.today)
+    _require_power(servers, found, rights, inventory)
+    host = project.environments[servers.site.environment].host_pattern
+    want = compile_mysql(project, host, rights, graph, wanted.roles, inventory)
+    facts = {name: found_secrets.secrets.get(secret_path(project, name), {}) for name in rights.principals}
+    reasons = _reasons(project, rights, found)
+    known = {name for name, beside in facts.items() if beside.get(STATE_FACT) == "set"}
+    changes = diff_mysql(project.project, want, found, reasons, known.__contains__)
+    if found_s3 is not None:
+        keeps = {
+            n: KeepKey(secret_path(project, n), tuple(sorted(project.stores))) for n in rights.principals
+        }
+        want_s3 = compile_s3(project, rights)
+        changes += diff_s3(project.project, want_s3, found_s3, keeps, facts, _entries(rights))
+    changes += diff_vault(compile_vault(project, rights), found_secrets)
+    return Plan(in_order(changes), _unmanaged(servers, found))
+
+
+def whole_graph(wanted: PipelineGraph, live: PipelineGraph) -> PipelineGraph:
+    """Unite the pipeline as code tells it with the database's foreign keys.
+
+    Args:
+        wanted: The pipeline as code and project file tell it; it says which schemas there are.
+        live: What the database has of them.
+
+    Returns:
+        One graph. Foreign keys to schemas outside of the pipeline are left out: no right follows them.
+    """
+    inside = wanted.schemas
+    references = {
+        child: frozenset(parent for parent in above if parent.schema in inside)
+        for child, above in live.references.items()
+    }
+    graph = merge([wanted, replace(live, references=references, schemas=live.schemas & inside)])
+    extra = {schema: above & inside for schema, above in graph.extra.items() if schema in inside}
+    return replace(graph, extra=extra)
+
+
+def _require_power(servers: Servers, found: MysqlState, rights: Rights, inventory: Inventory) -> None:
+    """See to it that djops' own account may grant on every schema that somebody has rights on."""
+    needed = {right.schema for right in rights.rights}
+    user = servers.site.mysql.user
+    own = {name for name in found.accounts if name.user == user}
+    held = [administered_schemas(found, name, escape=inventory.escape) for name in own]
+    missing = sorted(needed.difference(*held)) if held else []
+    if not missing:
+        return
+    if servers.site.mysql_root is None:
+        raise AccessDeniedError(
+            f"djops' account {user!r} may not grant on: {', '.join(missing)}",
+            where=servers.mysql.where,
+            hint="have the database administrator give it SELECT, INSERT, UPDATE, DELETE, CREATE, ALTER, "
+            "DROP, INDEX, REFERENCES on them WITH GRANT OPTION, with _ and % escaped",
+        )
+    from djops.systems.local.mysql import grant_manager
+
+    grant_manager(servers.site.mysql_root, missing)
+
+
+def _reasons(project: Project, rights: Rights, found: MysqlState) -> Reasons:
+    edges: dict[tuple[str, str], dict[str, None]] = {}
+    for right in rights.rights:
+        if right.because.relation == "target":
+            key = (role_name(right.schema, right.because.role), right.principal)
+            edges.setdefault(key, {})[str(right.because)] = None
+    for (principal, schema), held in rights.downstream.items():
+        level = plain_level(right.capability for right in held)
+        edges[role_name(schema, level), principal] = dict.fromkeys(str(right.because) for right in held)
+    secrets = {
+        name.user: f"{project.project}/{'people' if account.kind == 'person' else 'services'}/{name.user}"
+        for name, account in found.accounts.items()
+        if account.project == project.project and account.kind != "role"
+    }
+    secrets |= {name: secret_path(project, name) for name in rights.principals}
+    return Reasons({key: tuple(texts) for key, texts in edges.items()}, secrets)
+
+
+def _entries(rights: Rights) -> Mapping[str, tuple[str, ...]]:
+    return {
+        principal: tuple(dict.fromkeys(str(r.because) for r in held if r.because.relation == "target"))
+        for principal, held in rights.by_principal.items()
+    }
+
+
+def _unmanaged(servers: Servers, found: MysqlState) -> tuple[str, ...]:
+    system = {"mysql.infoschema", "mysql.session", "mysql.sys", servers.site.mysql.user}
+    if servers.site.mysql_root is not None:
+        system.add(servers.site.mysql_root.user)
+    return tuple(
+        f"mysql: {name}"
+        for name, account in sorted(found.accounts.items())
+        if account.project != servers.site.project.project and name.user not in system
+    )
+
+
+def apply(servers: Servers, plan: Plan, progress: Progress | None = None) -> Applied:
+    """Carry out a plan, change by change, narrowing before widening.
+
+    Args:
+        servers: The servers; the caller holds :meth:`Servers.changing`.
+        plan: What to do; the very objects that were shown.
+        progress: Who wants to know.
+
+    Returns:
+        What was done.
+
+    Raises:
+        ApplyError: ``E_APPLY`` naming what was done and what was not; the next apply goes on from there.
+    """
+    done: list[Change] = []
+    executor = _Executor(servers)
+    with (progress or Silent()).step("Bringing the servers to what djops.yaml says") as step:
+        for change in plan.changes:
+            step.note(f"{len(done) + 1} of {len(plan.changes)}: {change.describe()}")
+            try:
+                for operation in change.operations():
+                    executor.run(operation)
+            except DjopsError as error:
+                raise ApplyError(
+                    f"{len(done)} of {len(plan.changes)} changes were carried out; then "
+                    f"{change.system}, {change.describe()}: {error.message}",
+                    where=error.where,
+                    hint="no change is half done and nothing was opened too wide; once the cause is mended, "
+                    "`djops apply` goes on from here",
+                    code=error.code if error.code == "E_SERVER" else None,
+                ) from error
+            done.append(change)
+        step.note(f"{len(done)} changes")
+    return Applied(plan, tuple(done))
+
+
+class _Executor:
+    """Sends operations to the servers they are for."""
+
+    def __init__(self, servers: Servers) -> None:
+        self.servers = servers
+
+    def run(self, operation: Operation) -> None:
+        match operation:
+            case Sql():
+                self.servers.mysql.run(operation, self._reveal)
+            case EndSession():
+                self.servers.mysql.end_sessions(operation.user)
+            case AwsCall():
+                answer = self.servers.s3.call(operation)
+                if operation.keep_key is not None:
+                    self._keep_key(operation.keep_key, answer["AccessKey"])
+            case VaultCall():
+                self.servers.secrets.run(operation)
+            case StorePassword():
+                self._store_password(operation)
+            case MarkSecret():
+                self._note(operation.path, operation.facts)
+
+    def _reveal(self, reference: SecretRef) -> str:
+        stored = self.servers.secrets.read_secret(reference.path)
+        if stored is None or reference.field not in stored.fields:
+            raise ApplyError(
+                f"the secrets server no longer has {reference.field} at {reference.path}",
+                hint="somebody removed it meanwhile; run the command again",
+            )
+        return stored.fields[reference.field]
+
+    def _store_password(self, operation: StorePassword) -> None:
+        secrets = self.servers.secrets
+        # Marked before it is written: a kept password counts only once the server is known to take it.
+        self._note(operation.path, {STATE_FACT: "pending"})
+        stored = secrets.read_secret(operation.path)
+        if stored is None or PASSWORD_FIELD not in stored.fields:
+            fresh = {USER_FIELD: operation.user, PASSWORD_FIELD: passwords.generate()}
+            secrets.merge_secret(operation.path, fresh)
+
+    def _keep_key(self, keep: KeepKey, key: Mapping[str, str]) -> None:
+        fields: dict[str, str | None] = {}
+        for store in keep.stores:
+            fields[f"stores.{store}.access_key"] = key["AccessKeyId"]
+            fields[f"stores.{store}.secret_key"] = key["SecretAccessKey"]
+        self.servers.secrets.merge_secret(keep.path, fields)
+        self._note(keep.path, {KEY_FACT: key["AccessKeyId"], STORES_FACT: ",".join(keep.stores)})
+
+    def _note(self, path: str, facts: Mapping[str, str]) -> None:
+        known = self.servers.secrets.read_metadata(path)
+        self.servers.secrets.write_metadata(path, {**(known.facts if known else {}), **facts})

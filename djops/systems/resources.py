@@ -1,0 +1,40 @@
+"""Files that djops ships: beside the package in a checkout, inside it in a wheel."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import yaml
+
+import djops
+from djops.errors import InstallError
+from djops.model.roles import RoleModel, role_model
+
+
+def shipped(name: str) -> Path:
+    """Return the path of a shipped file or folder.
+
+    Args:
+        name: Its path from the project's top, for example ``policies/roles.yaml``.
+
+    Raises:
+        InstallError: ``E_INSTALL`` when the installation is not whole.
+    """
+    package = Path(djops.__file__).parent
+    for base in (package / "_shipped", package.parent):
+        if (base / name).exists():
+            return base / name
+    raise InstallError(f"{name} is missing from this installation of djops", hint="install djops again")
+
+
+def load_roles() -> RoleModel:
+    """Read the shipped role model.
+
+    Returns:
+        The roles.
+
+    Raises:
+        ConfigError: ``E_ROLES`` when the file was damaged.
+    """
+    path = shipped("policies/roles.yaml")
+    return role_model(yaml.safe_load(path.read_text(encoding="utf-8")), str(path))
