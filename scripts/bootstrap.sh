@@ -91,7 +91,8 @@ make_venv() {
 }
 
 install() {
-    "$venv/bin/python" -m pip install --quiet --no-input --disable-pip-version-check \
+    # Compiling each file when it is first imported is cheaper than compiling all of them now.
+    "$venv/bin/python" -m pip install --quiet --no-compile --no-input --disable-pip-version-check \
         -c constraints.txt -e ".[$extras]"
 }
 
