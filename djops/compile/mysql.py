@@ -117,7 +117,9 @@ def compile_mysql(
         kind: Kind = "person" if name in project.people else "service"
         builder.accounts[account] = Account(kind=kind, project=project.project, meaning=f"{kind} {name}")
     for principal, held in rights.by_principal.items():
-        for schema, role in {(r.schema, r.because.role) for r in held if r.because.relation == "target"}:
+        for schema, role in sorted(
+            {(r.schema, r.because.role) for r in held if r.because.relation == "target"}
+        ):
             builder.join(builder.level(schema, role), accounts[principal])
     for (principal, schema), below in rights.downstream.items():
         builder.join(builder.plain(schema, (right.capability for right in below)), accounts[principal])

@@ -1,0 +1,137 @@
+"""Plans as text: what changes on each system, and why."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby
+from typing import Any
+
+from djops.compile.mysql_state import AccountId
+from djops.plan.change import Change, Plan, Risk, System
+from djops.plan.mysql import GrantPrivileges, RevokePrivileges
+from djops.plan.operations import Operation, Sql
+from djops.report.table import colour, printable, table
+
+TITLES: Mapping[System, str] = {"mysql": "Database", "s3": "Object store", "secrets": "Secrets"}
+
+_MARKS = {
+    Risk.NARROWS: ("-", "yellow"),
+    Risk.KEEPS: (".", "dim"),
+    Risk.WIDENS: ("+", "green"),
+    Risk.DESTROYS: ("!", "red"),
+}
+
+
+def plan_data(plan: Plan) -> dict[str, Any]:
+    """Return a plan for JSON.
+
+    Args:
+        plan: The plan.
+
+    Returns:
+        ``changes``, a ``summary`` that counts them by risk, and ``unmanaged`` accounts.
+    """
+    counted = Counter(str(change.risk) for change in plan.changes)
+    return {
+        "changes": [change.as_data() for change in plan.changes],
+        "summary": {str(risk): counted.get(str(risk), 0) for risk in Risk},
+        "unmanaged": list(plan.unmanaged),
+    }
+
+
+def plan_text(plan: Plan, *, full: bool = False, coloured: bool = False) -> str:
+    """Return a plan as people read it: by system, narrowing first, each line with its reason.
+
+    Args:
+        plan: The plan.
+        full: Every privilege on a line of its own; otherwise those of one role are put together.
+        coloured: Whether the terminal takes colours.
+
+    Returns:
+        The text, ending with a line that counts.
+    """
+    if plan.is_empty:
+        return "\n".join(["The servers hold what djops.yaml says.", *_unmanaged(plan)])
+    lines: list[str] = []
+    for system, title in TITLES.items():
+        changes = [change for change in plan.changes if change.system == system]
+        if changes:
+            lines += [title, _rows(changes, full=full, coloured=coloured), ""]
+    return "\n".join([*lines, summary(plan.changes), *_unmanaged(plan)])
+
+
+def summary(changes: Sequence[Change]) -> str:
+    """Return one line that counts changes by what they do to access."""
+    counted = Counter(change.risk for change in changes)
+    words = {
+        Risk.NARROWS: "narrow access",
+        Risk.WIDENS: "widen it",
+        Risk.DESTROYS: "destroy something",
+        Risk.KEEPS: "open nothing",
+    }
+    parts = [f"{counted[risk]} {text}" for risk, text in words.items() if counted[risk]]
+    noun = "change" if len(changes) == 1 else "changes"
+    return f"{len(changes)} {noun}: {', '.join(parts)}."
+
+
+def _unmanaged(plan: Plan) -> list[str]:
+    if not plan.unmanaged:
+        return []
+    return [f"Left alone, not made by djops: {', '.join(printable(name) for name in plan.unmanaged)}."]
+
+
+def _rows(changes: Sequence[Change], *, full: bool, coloured: bool) -> str:
+    rows: list[tuple[Change, str]] = []
+    for key, group in groupby(changes, key=_bundle):
+        bundle = list(group)
+        if full or key is None or len(bundle) == 1:
+            rows += [(change, change.describe()) for change in bundle]
+        else:
+            rows.append((bundle[0], _bundled(bundle)))
+    lines = table((), [("", _MARKS[c.risk][0], text, "; ".join(c.why)) for c, text in rows]).split("\n")
+    return "\n".join(
+        colour(line, _MARKS[c.risk][1], on=coloured) for (c, _), line in zip(rows, lines, strict=True)
+    )
+
+
+def _bundle(change: Change) -> tuple[type[Change], AccountId] | None:
+    """Tell which changes may share a line: privileges given to, or taken from, one grantee."""
+    if isinstance(change, GrantPrivileges | RevokePrivileges):
+        return type(change), change.grantee
+    return None
+
+
+def _bundled(changes: Sequence[Change]) -> str:
+    privileges: Counter[str] = Counter()
+    grantee = ""
+    for change in changes:
+        if isinstance(change, GrantPrivileges | RevokePrivileges):
+            grantee = str(change.grantee)
+            privileges.update(change.privileges.keys())
+    lost = "no longer " if isinstance(changes[0], RevokePrivileges) else ""
+    return f"{grantee}: {lost}{', '.join(sorted(privileges))} on {len(changes)} schemas or tables"
+
+
+def plan_sql(plan: Plan) -> str:
+    """Return everything that would be sent, for reading or for running the SQL by hand.
+
+    Args:
+        plan: The plan.
+
+    Returns:
+        SQL with reasons as comments; what goes to the other systems stands in comments too. Passwords
+        stand as the place where they are kept.
+    """
+    lines: list[str] = []
+    for change in plan.changes:
+        lines.append(
+            f"-- {change.system}: {printable(change.describe())} ({printable('; '.join(change.why))})"
+        )
+        lines += _statements(change.operations())
+    return "\n".join(lines)
+
+
+def _statements(operations: Iterable[Operation]) -> Iterable[str]:
+    for operation in operations:
+        yield f"{operation};" if isinstance(operation, Sql) else f"-- {printable(str(operation))}"
