@@ -188,7 +188,8 @@ class PrivateApt:
         """Name the packages that the wanted ones need to run.
 
         Args:
-            wanted: Package names; ``a|b`` takes the first of them that there is.
+            wanted: Package names; ``a|b`` takes the first of them that there is, ``-a`` leaves one out
+                that is asked for but not used.
             leave_out: Packages that are not needed, matched in full.
 
         Raises:
@@ -197,7 +198,8 @@ class PrivateApt:
         options = [f"--no-{kind}" for kind in ("recommends", "suggests", "conflicts", "breaks", "replaces")]
         known = set(self._apt("apt-cache", "pkgnames").split())
         first = []
-        for choice in wanted:
+        unused = {name[1:] for name in wanted if name.startswith("-")}
+        for choice in (name for name in wanted if not name.startswith("-")):
             names = [name for name in choice.split("|") if name in known]
             if not names:
                 raise AptError(f"there is no package {choice.replace('|', ' or ')}")
@@ -208,7 +210,7 @@ class PrivateApt:
         pending = list(reversed(first))
         while pending:
             name = pending.pop()
-            if name not in found and not leave_out.fullmatch(name):
+            if name not in found and name not in unused and not leave_out.fullmatch(name):
                 found[name] = None
                 pending += [need for need in needs.get(name, ()) if need not in found]
         return sorted(found)

@@ -79,7 +79,8 @@ def install(
 
     Args:
         name: What the prefix is called, for example ``mysql``.
-        packages: Packages wanted; ``a|b`` takes the first that there is. What they need comes along.
+        packages: Packages wanted; ``a|b`` takes the first that there is. What they need comes along,
+            but for ``-a``.
         suites: Debian suites to look in, in this order; Ubuntu takes its own release's.
         step: Hears what is going on.
         instead: The one thing to install by hand, told when the packages cannot be had.
