@@ -54,7 +54,7 @@ class OpenBaoServer:
     public_ports: ClassVar[tuple[str, ...]] = ("secrets",)
 
     def __init__(self, lab: Lab) -> None:
-        self._lab = lab
+        self.lab = lab
         self._directory = lab.state("openbao")
         self._program: Program | None = None
 
@@ -92,7 +92,7 @@ class OpenBaoServer:
 
     @property
     def _credentials(self) -> Path:
-        return credentials_file(self._lab)
+        return credentials_file(self.lab)
 
     @property
     def _pending(self) -> Path:
@@ -110,7 +110,7 @@ class OpenBaoServer:
         Raises:
             InstallError: ``E_INSTALL`` when there is none; the hint names what to install.
         """
-        self._program = openbao_program.runnable_by(openbao_program.find(), self._lab.account)
+        self._program = openbao_program.runnable_by(openbao_program.find(), self.lab.account)
         step.note(f"OpenBao {self._program.version}")
         return self._program.version
 
@@ -120,7 +120,7 @@ class OpenBaoServer:
         Raises:
             DjopsError: ``E_DATA_LOST`` when a part of a usable server has gone.
         """
-        private_directory(self._directory, self._lab.account)
+        private_directory(self._directory, self.lab.account)
         if not self._unfinished():
             self._require_complete()
         elif not self.running():
@@ -128,7 +128,7 @@ class OpenBaoServer:
 
     def running(self) -> bool:
         """Whether the process that djops started is alive."""
-        return process.running_pid(self._pid_file, self._lab.account) is not None
+        return process.running_pid(self._pid_file, self.lab.account) is not None
 
     def start(self) -> None:
         """Start the server when it does not run; it answers when it is initialised and unsealed.
@@ -140,15 +140,15 @@ class OpenBaoServer:
         if self.running():
             return
         if self._program is None:
-            self._program = openbao_program.runnable_by(openbao_program.find(), self._lab.account)
+            self._program = openbao_program.runnable_by(openbao_program.find(), self.lab.account)
         configuration = self._directory / "config.json"
-        write_json(configuration, self._configuration(), owner=self._lab.account)
+        write_json(configuration, self._configuration(), owner=self.lab.account)
         process.spawn(
             [self._program.path, "server", f"-config={configuration}"],
             directory=self._directory,
             pid_file=self._pid_file,
             log=self.log,
-            account=self._lab.account,
+            account=self.lab.account,
         )
 
     def ready(self) -> bool:
@@ -158,7 +158,7 @@ class OpenBaoServer:
         this is complete and the root token is gone.
         """
         try:
-            context = ssl.create_default_context(cafile=str(self._lab.ca))
+            context = ssl.create_default_context(cafile=str(self.lab.ca))
             client = http.client.HTTPSConnection(HOST, self._port, timeout=1, context=context)
             try:
                 client.request("GET", "/v1/sys/health")
@@ -170,7 +170,7 @@ class OpenBaoServer:
 
     def stop(self) -> None:
         """Stop the server that djops started."""
-        process.terminate(self._pid_file, self._lab.account, grace=10)
+        process.terminate(self._pid_file, self.lab.account, grace=10)
 
     def endpoint(self) -> str:
         """Return the server's URL."""
@@ -187,17 +187,17 @@ class OpenBaoServer:
             self._pending.rename(self._credentials)
             sync_directory(self._credentials.parent)
         if not self._usable.exists():
-            write_private(self._usable, "djops has logged in here; do not remove\n", owner=self._lab.account)
+            write_private(self._usable, "djops has logged in here; do not remove\n", owner=self.lab.account)
         shutil.rmtree(self._first_start, ignore_errors=True)
 
     @property
     def _port(self) -> int:
-        return self._lab.ports["secrets"]
+        return self.lab.ports["secrets"]
 
     def _try_credentials(self) -> None:
         from djops.systems.vault import Secrets  # slow to import, and needed once in a lab's life
 
-        with Secrets(_connection(self._lab, self._pending)) as session:
+        with Secrets(_connection(self.lab, self._pending)) as session:
             session.login()
 
     def _require_complete(self) -> None:
@@ -212,7 +212,7 @@ class OpenBaoServer:
             )
 
     def _prepare_first_start(self) -> None:
-        account = self._lab.account
+        account = self.lab.account
         with disk_errors(self._directory):
             for remains in (self._raft, self._first_start):
                 if remains.exists():
@@ -226,7 +226,7 @@ class OpenBaoServer:
         write_private(self._seal_key, secrets.token_bytes(32), owner=account)
 
     def _configuration(self) -> dict[str, Any]:
-        lab = self._lab
+        lab = self.lab
         address, cluster = f"{HOST}:{self._port}", f"{HOST}:{lab.ports['secrets_cluster']}"
         seal = {"current_key_id": "lab-1", "current_key": f"file://{self._seal_key}"}
         audit = {"file_path": str(self.audit_log), "mode": "0600"}
@@ -236,6 +236,7 @@ class OpenBaoServer:
             "tls_cert_file": str(lab.certificate),
             "tls_key_file": str(lab.key),
         }
+        first = {"initialize": [{"djops": {"request": self._first_requests()}}]}
         return {
             "storage": {"raft": {"path": str(self._raft), "node_id": _NODE, "performance_multiplier": 1}},
             "seal": {"static": seal},
@@ -243,7 +244,7 @@ class OpenBaoServer:
             "api_addr": f"https://{address}",
             "cluster_addr": f"https://{cluster}",
             "audit": [{"type": "file", "path": "main", "options": audit}],
-            **({"initialize": [{"djops": {"request": self._first_requests()}}]} if self._unfinished() else {}),
+            **(first if self._unfinished() else {}),
         }
 
     def _unfinished(self) -> bool:
