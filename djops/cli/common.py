@@ -69,8 +69,16 @@ class Stopped(KeyboardInterrupt):
         self.number = number
 
 
-class ReaderGone(Exception):  # noqa: N818  # no error: whoever read the output has seen enough
-    """Nobody reads standard output any more."""
+class OutputLost(Exception):  # noqa: N818  # no error where the reader has just seen enough
+    """Standard output takes nothing any more.
+
+    Args:
+        reason: Why, or nothing where its reader went away.
+    """
+
+    def __init__(self, reason: str = "") -> None:
+        super().__init__(reason)
+        self.reason = reason
 
 
 @dataclass
@@ -107,7 +115,7 @@ class Output:
         Raises:
             ConfigError: ``E_NO_PROJECT`` when there is none.
         """
-        start = self.directory.absolute()
+        start = _absolute(self.directory)
         for folder in (start,) if self.directory_given else (start, *start.parents):
             if (folder / PROJECT_FILE).is_file():
                 return folder / PROJECT_FILE
@@ -206,7 +214,9 @@ class Output:
                 sys.stdout.write(text if text.endswith("\n") else text + "\n")
                 sys.stdout.flush()
             except BrokenPipeError:
-                raise ReaderGone from None
+                raise OutputLost from None
+            except OSError as error:
+                raise OutputLost(error.strerror or type(error).__name__) from None
 
     def finish(self, errors: Sequence[DjopsError] = ()) -> int:
         """Show the errors, or the JSON object, and return the exit status."""
@@ -216,6 +226,17 @@ class Output:
             for error in (single for many in errors for single in many.flatten()):
                 click.echo(describe(error, coloured=takes_colour(sys.stderr)), err=True)
         return FAILED if errors else FINDINGS if self.findings else DONE
+
+
+def _absolute(directory: Path) -> Path:
+    try:
+        return directory.absolute()
+    except FileNotFoundError:
+        raise ConfigError(
+            "the working directory does not exist any more",
+            code="E_NO_PROJECT",
+            hint="change to another directory",
+        ) from None
 
 
 def takes_colour(stream: TextIO) -> bool:
@@ -378,18 +399,19 @@ def run(arguments: Sequence[str]) -> int:
         The exit status: 0 done, 1 error, 2 findings, 128 and the signal's number when interrupted; a
         command that runs another program returns that program's.
     """
-    for stream in (sys.stdout, sys.stderr):
-        reconfigure = getattr(stream, "reconfigure", None)
-        if reconfigure is not None:
-            reconfigure(errors="backslashreplace")
+    _mind_streams()
     _mind_signals()
     out = Output(json=_wants_json(arguments), command=_named_command(arguments))
     try:
         return _run(list(arguments), out)
-    except ReaderGone:
+    except OutputLost as lost:
         # Python flushes standard output once more when it ends: let that go nowhere, quietly.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 128 + signal.SIGPIPE
+        if not lost.reason:
+            return 128 + signal.SIGPIPE
+        error = DjopsError(f"the answer cannot be written: {lost.reason.lower()}", code="E_OUTPUT")
+        click.echo(describe(error, coloured=takes_colour(sys.stderr)), err=True)
+        return FAILED
 
 
 def _run(arguments: list[str], out: Output) -> int:
@@ -397,7 +419,7 @@ def _run(arguments: list[str], out: Output) -> int:
         with group.make_context("djops", arguments, obj=out) as context:
             group.invoke(context)
         return out.finish()
-    except ReaderGone:
+    except OutputLost:
         raise
     except click.exceptions.Exit as end:
         return end.exit_code
@@ -413,20 +435,25 @@ def _run(arguments: list[str], out: Output) -> int:
         out.finish([StoppedError("djops was interrupted", hint=hint)])
         return 128 + number
     except Exception as error:
-        if isinstance(error, BrokenPipeError) and _reader_is_gone():
-            raise ReaderGone from error
+        _raise_if_output_is_lost(error)
         from djops.cli.crash import explain
 
         return out.finish([explain(error)])
 
 
-def _reader_is_gone() -> bool:
-    """Tell a closed standard output, where click writes help, from a server's closed connection."""
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        return True
-    return False
+def _raise_if_output_is_lost(error: Exception) -> None:
+    """Tell trouble with standard output, where click writes help, from trouble elsewhere.
+
+    Raises:
+        OutputLost: It was standard output.
+    """
+    if isinstance(error, OSError):
+        try:
+            sys.stdout.flush()
+        except BrokenPipeError:
+            raise OutputLost from error
+        except OSError as again:
+            raise OutputLost(again.strerror or type(again).__name__) from error
 
 
 def _usage_error(error: click.ClickException) -> DjopsError:
@@ -454,6 +481,22 @@ def _wants_json(arguments: Sequence[str]) -> bool:
 
 def _named_command(arguments: Sequence[str]) -> str:
     return next((word for word in _own_arguments(arguments) if word in COMMANDS), "")
+
+
+def _mind_streams() -> None:
+    """Open what the caller closed, lest a data file become standard output; take any character."""
+    for number, mode in enumerate(("r", "w", "w")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDONLY if mode == "r" else os.O_WRONLY)
+    sys.stdin = sys.stdin or open(0, closefd=False)  # noqa: SIM115  # stays open to the end
+    sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115
+    sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(errors="backslashreplace")
 
 
 def _mind_signals() -> None:

@@ -34,6 +34,12 @@ class PermissionRefusedError(DjopsError):
     code = "E_PERMISSION"
 
 
+class FileError(DjopsError):
+    """A file or directory is not what djops needs it to be."""
+
+    code = "E_FILE"
+
+
 class Bug(DjopsError):  # noqa: N818  # it is one
     """djops itself is wrong."""
 
@@ -62,6 +68,9 @@ def explain(error: Exception) -> DjopsError:
             hint="run djops as the user who owns it, or mend its permissions",
         )
     kept = _keep(error)
+    if isinstance(error, OSError) and _file(error) is not None:
+        reason = (error.strerror or type(error).__name__).lower()
+        return FileError(f"djops cannot go on: {reason}", where=_file(error), hint=f"details are in {kept}")
     where = f"the traceback is in {kept}" if kept else "the traceback could not be saved"
     return Bug(
         f"djops failed in a way that nobody foresaw: {type(error).__name__}",

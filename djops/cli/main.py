@@ -92,6 +92,9 @@ def _write(text: str) -> None:
         sys.stdout.flush()
     except BrokenPipeError:
         sys.stdout = None  # nobody reads; the interpreter must not flush again
+    except (OSError, AttributeError):
+        sys.stdout = None
+        sys.exit("error [E_OUTPUT] the answer cannot be written")
 
 
 if __name__ == "__main__":
