@@ -120,8 +120,18 @@ class S3:
             )
         return ApplyError(f"{action}: {code}: {text}", where=self.where)
 
-    def _ask(self, service: str, action: str, default: Any, **parameters: Any) -> Any:  # noqa: ANN401
-        """Ask for something that may not be there, or that the server may not know at all."""
+    def ask(self, service: str, action: str, default: Any, **parameters: Any) -> Any:  # noqa: ANN401
+        """Ask for something that may not be there, or that the server may not know at all.
+
+        Args:
+            service: ``iam`` or ``s3``.
+            action: Name of the action as AWS documents it.
+            default: Answer when there is no such thing, or no such action.
+            parameters: The action's parameters.
+
+        Raises:
+            DjopsError: As :meth:`call`.
+        """
         try:
             return self._send(AwsCall(service, action, parameters))  # type: ignore[arg-type]
         except botocore.exceptions.ClientError as error:
@@ -141,8 +151,8 @@ class S3:
         """
         names = self._user_names(iam_path(project))
         with ThreadPoolExecutor(READERS) as pool:
-            users = dict(zip(names, pool.map(self._user, names), strict=True))
-        found = {name: self._bucket(name) for name in dict.fromkeys(buckets)}
+            users = dict(zip(names, pool.map(self.user, names), strict=True))
+        found = {name: self.bucket(name) for name in dict.fromkeys(buckets)}
         return S3State(users, {name: bucket for name, bucket in found.items() if bucket is not None})
 
     def _user_names(self, path: str) -> list[str]:
@@ -155,17 +165,22 @@ class S3:
                 return names
             marker = {"Marker": answer["Marker"]}
 
-    def _user(self, name: str) -> IamUser:
+    def user(self, name: str) -> IamUser:
+        """Read one IAM user; one that does not exist looks like one without anything.
+
+        Args:
+            name: The user's name.
+        """
         who = {"UserName": name}
-        listed = self._ask("iam", "ListUserPolicies", {}, **who).get("PolicyNames", [])
+        listed = self.ask("iam", "ListUserPolicies", {}, **who).get("PolicyNames", [])
         policies: dict[str, Any] = {}
         for policy in listed:
-            document = self._ask("iam", "GetUserPolicy", None, **who, PolicyName=policy)
+            document = self.ask("iam", "GetUserPolicy", None, **who, PolicyName=policy)
             if document is not None:
                 policies[policy] = _document(document["PolicyDocument"])
-        keys = self._ask("iam", "ListAccessKeys", {}, **who).get("AccessKeyMetadata", [])
-        attached = self._ask("iam", "ListAttachedUserPolicies", {}, **who).get("AttachedPolicies", [])
-        groups = self._ask("iam", "ListGroupsForUser", {}, **who).get("Groups", [])
+        keys = self.ask("iam", "ListAccessKeys", {}, **who).get("AccessKeyMetadata", [])
+        attached = self.ask("iam", "ListAttachedUserPolicies", {}, **who).get("AttachedPolicies", [])
+        groups = self.ask("iam", "ListGroupsForUser", {}, **who).get("Groups", [])
         return IamUser(
             policies=policies,
             keys={key["AccessKeyId"]: key.get("Status", "Active") == "Active" for key in keys},
@@ -173,13 +188,21 @@ class S3:
             groups=tuple(group["GroupName"] for group in groups),
         )
 
-    def _bucket(self, name: str) -> Bucket | None:
-        versioning = self._ask("s3", "GetBucketVersioning", None, Bucket=name)
+    def bucket(self, name: str) -> Bucket | None:
+        """Read how one bucket is protected.
+
+        Args:
+            name: The bucket.
+
+        Returns:
+            Its protection, or ``None`` when there is no such bucket.
+        """
+        versioning = self.ask("s3", "GetBucketVersioning", None, Bucket=name)
         if versioning is None:
             return None
-        blocks = self._ask("s3", "GetPublicAccessBlock", {}, Bucket=name)
+        blocks = self.ask("s3", "GetPublicAccessBlock", {}, Bucket=name)
         configured = blocks.get("PublicAccessBlockConfiguration", {})
-        policy = self._ask("s3", "GetBucketPolicy", None, Bucket=name)
+        policy = self.ask("s3", "GetBucketPolicy", None, Bucket=name)
         return Bucket(
             versioned=versioning.get("Status") == "Enabled",
             blocks_public=all(configured.get(block) for block in BLOCKS),
