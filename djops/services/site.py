@@ -1,0 +1,136 @@
+"""A project in one of its environments, with all it takes to talk to the servers there."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+from pathlib import Path
+
+from djops.errors import ConfigError, DjopsError, UsageError
+from djops.model.project import Environment, Project
+from djops.services.project import load_project
+from djops.systems.connections import MysqlConnection, S3Connection, SecretsConnection
+from djops.systems.local import labfile
+from djops.systems.local.server import Lab
+from djops.systems.paths import server_account
+
+DEFAULT_ENVIRONMENT = "local"
+
+
+@dataclass(frozen=True)
+class Site:
+    """A project in one environment.
+
+    Attributes:
+        project: The project file's content.
+        project_file: The project file.
+        environment: Name of the environment.
+        env: The environment.
+        mysql: MySQL, as the account djops works as.
+        s3: The object store, as the user djops works as.
+        secrets: The secrets server, as djops' AppRole.
+        mysql_root: MySQL as root, where djops runs the server itself.
+        lab: The directory of djops' own state: lock, journal.
+    """
+
+    project: Project
+    project_file: Path
+    environment: str
+    env: Environment
+    mysql: MysqlConnection
+    s3: S3Connection
+    secrets: SecretsConnection
+    mysql_root: MysqlConnection | None
+    lab: Path
+
+
+def choose_environment(project: Project, name: str | None) -> str:
+    """Return the environment meant.
+
+    Args:
+        project: The project.
+        name: What the user named; ``None`` means the only one, or ``local``.
+
+    Raises:
+        UsageError: ``E_ENVIRONMENT`` when there is no such environment, or no telling which is meant.
+    """
+    names = sorted(project.environments)
+    if name is None:
+        if len(names) == 1:
+            return names[0]
+        if DEFAULT_ENVIRONMENT in names:
+            return DEFAULT_ENVIRONMENT
+        raise UsageError(
+            "the project has several environments",
+            code="E_ENVIRONMENT",
+            hint=f"name one with --env: {', '.join(names)}",
+        )
+    if name not in names:
+        near = difflib.get_close_matches(name, names, n=1)
+        advice = f"the nearest name is {near[0]!r}" if near else f"there are: {', '.join(names)}"
+        raise UsageError(f"there is no environment {name!r}", code="E_ENVIRONMENT", hint=advice)
+    return name
+
+
+def open_site(project_file: Path, environment: str | None = None) -> Site:
+    """Load a project and find its servers.
+
+    Args:
+        project_file: The ``djops.yaml``.
+        environment: Name of the environment; ``None`` means the only one, or ``local``.
+
+    Returns:
+        The site; nothing has been connected to yet.
+
+    Raises:
+        ConfigError: The project file is not right.
+        UsageError: ``E_ENVIRONMENT`` for an environment there is none of.
+        DjopsError: ``E_NOT_UP`` when the lab was never brought up.
+    """
+    project = load_project(project_file)
+    name = choose_environment(project, environment)
+    env = project.environments[name]
+    if env.target == "local":
+        return _open_local(project, project_file, name, env)
+    raise ConfigError(
+        f"djops cannot work with the target {env.target!r} yet", where=str(project_file), code="E_TARGET"
+    )
+
+
+def local_lab(project: Project, environment: str) -> Lab | None:
+    """Return the lab of a ``local`` environment, or ``None`` when it was never brought up.
+
+    Args:
+        project: The project.
+        environment: Name of the environment.
+    """
+    directory, file = labfile.find(project.project, environment)
+    if file is None:
+        return None
+    buckets = (store.bucket for store in project.stores.values())
+    return labfile.lab_at(directory, file, server_account(), buckets)
+
+
+def _open_local(project: Project, project_file: Path, name: str, env: Environment) -> Site:
+    from djops.systems.local import ceph, mysql, openbao
+
+    lab = local_lab(project, name)
+    manager = None if lab is None else mysql.manager_connection(lab)
+    if lab is None or manager is None:
+        raise DjopsError(
+            f"the lab of project {project.project!r} was never brought up",
+            where=str(project_file),
+            code="E_NOT_UP",
+            hint="bring it up with `djops up`",
+        )
+    return Site(
+        project=project,
+        project_file=project_file,
+        environment=name,
+        env=env,
+        mysql=manager,
+        s3=ceph.connection(lab),
+        secrets=openbao.connection(lab),
+        mysql_root=mysql.root_connection(lab),
+        lab=lab.directory,
+    )
