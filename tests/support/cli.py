@@ -78,3 +78,10 @@ def djops(
         capture_output=True, timeout=timeout, check=False,
     )  # fmt: skip
     return Run(done.returncode, done.stdout.decode(), done.stderr.decode())
+
+
+def shell(script: str, *, cwd: Path) -> Run:
+    """Run a line of shell in which ``$0`` is the installed program."""
+    command = ["bash", "-c", script, str(PROGRAM)]
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=60, check=False)
+    return Run(done.returncode, done.stdout, done.stderr)
