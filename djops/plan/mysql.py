@@ -748,8 +748,8 @@ def _default_changes(wanted: MysqlState, found: MysqlState, kept: Iterable[Accou
         for edge in sorted(state.defaults):
             target[edge.member].append(edge.role)
     for member in sorted(kept & (should.keys() | does.keys())):
-        # Revoking a role also removes it from the defaults, so only what stays granted is left to unset.
-        still = [role for role in does[member] if Edge(role, member) in wanted.edges]
+        # Revoking a role also removes it from the defaults, even when it is granted again right after.
+        still = [role for role in does[member] if _stays(Edge(role, member), wanted, found)]
         if still != should[member]:
             yield SetDefaultRoles(
                 member=member,
@@ -757,6 +757,11 @@ def _default_changes(wanted: MysqlState, found: MysqlState, kept: Iterable[Accou
                 wanted=tuple(should[member]),
                 why=("the DataJoint client never activates a role itself",),
             )
+
+
+def _stays(edge: Edge, wanted: MysqlState, found: MysqlState) -> bool:
+    """Tell whether a membership is left alone or only widened, so that its default survives."""
+    return edge in wanted.edges and found.edges.get(edge, False) <= wanted.edges[edge]
 
 
 def _losers(changes: Iterable[Change], wanted: MysqlState, found: MysqlState) -> tuple[AccountId, ...]:

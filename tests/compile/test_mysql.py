@@ -1,0 +1,140 @@
+"""The MySQL compiler: what it renders means exactly what the rights say."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from djops.compile.mysql import Inventory, compile_mysql, role_name
+from djops.compile.mysql_state import AccountId, Scope
+from djops.compile.rights import Rights, compile_rights
+from djops.compile.sql import schema_pattern, unescape_pattern
+from djops.model.graph import PipelineGraph, TableName
+from djops.model.names import LINEAGE_TABLE, Tier
+from djops.model.roles import Capability
+from djops.systems.resources import load_roles
+from tests.support.mysql_meaning import Meaning, may, pattern_matches
+from tests.support.projects import DEMO, SCHEMA_NAMES, TODAY, compiled, peoples, pipeline, pipelines, project
+
+WRITES = {"INSERT": Capability.INSERT, "UPDATE": Capability.UPDATE, "DELETE": Capability.DELETE}
+
+
+def expected(rights: Rights, who: str, table: TableName, privilege: str) -> bool:
+    """What the rights say about one privilege on one table, straight from the capabilities' meaning."""
+    has = rights.capabilities(who, table.schema)
+    if privilege == "SELECT":
+        return Capability.READ in has
+    if privilege == "REFERENCES":
+        return bool(has & {Capability.REFERENCE, Capability.DECLARE})
+    if privilege == "CREATE":
+        return Capability.DECLARE in has
+    if privilege == "ALTER":
+        return Capability.ALTER in has
+    if privilege == "DROP":
+        return Capability.DROP in has
+    if table.tier is Tier.JOB:
+        return Capability.JOBS in has
+    if table.tier is Tier.LINEAGE:
+        return Capability.DECLARE in has or (privilege == "DELETE" and Capability.DROP in has)
+    return WRITES[privilege] in has
+
+
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(data=st.data(), graph=pipelines())
+def test_every_cell_means_what_the_rights_say(data: st.DataObject, graph: PipelineGraph) -> None:
+    wanted = data.draw(peoples(graph))
+    rights, state = compiled(wanted, graph)
+    meaning = Meaning(state)
+    for who in rights.principals:
+        for table in graph.tables:
+            seen = meaning.privileges(AccountId(who), table.schema, table.table)
+            for privilege in ("SELECT", "REFERENCES", "CREATE", "ALTER", "DROP", *WRITES):
+                assert (privilege in seen) == expected(rights, who, table, privilege), (who, table, privilege)
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data(), graph=pipelines())
+def test_nothing_but_lineage_rights_of_declarers_touch_lineage(
+    data: st.DataObject, graph: PipelineGraph
+) -> None:
+    _, state = compiled(data.draw(peoples(graph)), graph)
+    for held, names in state.privileges.items():
+        assert not names & {"INSERT", "UPDATE", "DELETE"} or held.scope.table, "no schema-wide writing"
+        if held.scope.table == LINEAGE_TABLE:
+            assert held.grantee.user.rpartition(":")[2] in ("developer", "admin")
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data(), graph=pipelines())
+def test_no_grantee_has_two_patterns_that_match_one_schema(data: st.DataObject, graph: PipelineGraph) -> None:
+    """MySQL takes the first matching row and does not unite them."""
+    _, state = compiled(data.draw(peoples(graph)), graph)
+    for schema in graph.schemas:
+        seen: set[AccountId] = set()
+        for held in state.privileges:
+            if not held.scope.table and pattern_matches(held.scope.pattern, schema):
+                assert held.grantee not in seen
+                seen.add(held.grantee)
+
+
+@given(SCHEMA_NAMES, SCHEMA_NAMES)
+def test_a_pattern_means_its_own_schema_alone(schema: str, other: str) -> None:
+    pattern = schema_pattern(schema)
+    assert pattern_matches(pattern, schema)
+    assert pattern_matches(pattern, other) == (schema == other)
+    assert unescape_pattern(pattern) == schema
+
+
+@pytest.mark.parametrize("pattern", ["lab_ephys", "lab%", "%"])
+def test_live_wildcards_mean_no_single_schema(pattern: str) -> None:
+    assert unescape_pattern(pattern) is None
+    assert unescape_pattern(pattern, escape=False) == pattern
+
+
+@given(SCHEMA_NAMES, st.sampled_from(["viewer", "developer", "read+delete", "x" * 16]))
+def test_role_names_fit_and_tell_schemas_apart(schema: str, level: str) -> None:
+    name = role_name(schema, level)
+    assert len(name) <= 32
+    assert name.endswith(f":{level}")
+    assert role_name(schema[:-1] + "\u0133", level) != name or schema.endswith("\u0133")
+
+
+def test_wildcards_stay_bare_when_the_server_has_partial_revokes() -> None:
+    graph = pipeline({"lab_ephys": []})
+    roles = load_roles()
+    wanted = project({"alice": [{"role": "viewer", "on": "lab_ephys"}]})
+    rights = compile_rights(wanted, graph, roles, TODAY)
+    state = compile_mysql(wanted, "%", rights, graph, roles, Inventory(graph.tables, escape=False))
+    assert {held.scope for held in state.privileges} == {Scope("lab_ephys")}
+
+
+def test_job_metadata_columns_may_be_updated_by_whoever_inserts() -> None:
+    graph = pipeline(DEMO)
+    roles = load_roles()
+    wanted = project({"alice": [{"role": "analyst", "on": "ephys"}]})
+    table = TableName("ephys", "__computed")
+    columns = {table: ("_job_duration", "_job_start_time", "_job_version")}
+    rights = compile_rights(wanted, graph, roles, TODAY)
+    state = compile_mysql(wanted, "%", rights, graph, roles, Inventory(graph.tables, columns))
+    alice = AccountId("alice")
+    assert all(may(state, alice, "UPDATE", "ephys", table.table, column) for column in columns[table])
+    assert not may(state, alice, "UPDATE", "ephys", table.table, "value")
+
+
+def test_an_admin_may_pass_on_every_role_but_her_own() -> None:
+    _, state = compiled(
+        project({"erin": [{"role": "admin", "on": "all"}]}, development=["imaging"]), pipeline(DEMO)
+    )
+    passed_on = {edge.role.user for edge, admin in state.edges.items() if admin}
+    assert {"imaging:developer", "ephys:viewer", "ephys:operator"} <= passed_on
+    assert "ephys:developer" not in passed_on
+    assert not any(name.endswith(":admin") for name in passed_on)
+
+
+def test_an_expired_grant_gives_nothing_and_the_last_day_still_counts() -> None:
+    graph = pipeline(DEMO)
+    for until, holds in (("2030-01-14", False), ("2030-01-15", True)):
+        wanted = project({"alice": [{"role": "viewer", "on": "ephys", "until": until}]})
+        rights = compile_rights(wanted, graph, load_roles(), TODAY)
+        assert (Capability.READ in rights.capabilities("alice", "ephys")) is holds

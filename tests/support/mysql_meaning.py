@@ -1,0 +1,149 @@
+"""What a MySQL state means, worked out without any of the compiler's knowledge, and what changes do to it."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Iterable
+
+from djops.compile.mysql_state import AccountId, Edge, Held, MysqlState, Scope
+from djops.plan.change import Change
+from djops.plan.mysql import (
+    AlterAccount,
+    CreateAccount,
+    CreateRole,
+    DropAccount,
+    GrantPrivileges,
+    GrantRole,
+    RevokePrivileges,
+    RevokeRole,
+    SetDefaultRoles,
+)
+
+
+@functools.cache
+def pattern_matches(pattern: str, schema: str) -> bool:
+    """MySQL's LIKE on a grant pattern: _ and % are wildcards unless a backslash stands before them."""
+    parts: list[str] = []
+    characters = iter(pattern)
+    for character in characters:
+        if character == "\\":
+            parts.append(re.escape(next(characters, "\\")))
+        elif character == "_":
+            parts.append(".")
+        elif character == "%":
+            parts.append(".*")
+        else:
+            parts.append(re.escape(character))
+    return re.fullmatch("".join(parts), schema, re.DOTALL) is not None
+
+
+def active_roles(state: MysqlState, member: AccountId) -> set[AccountId]:
+    """Default roles and everything granted to them, as a session has them after log-in."""
+    active = {edge.role for edge in state.defaults if edge.member == member and edge in state.edges}
+    todo = list(active)
+    while todo:
+        holder = todo.pop()
+        for edge in state.edges:
+            if edge.member == holder and edge.role not in active:
+                active.add(edge.role)
+                todo.append(edge.role)
+    return active
+
+
+class Meaning:
+    """What sessions may do under a state; indexed once, asked often."""
+
+    def __init__(self, state: MysqlState) -> None:
+        self.state = state
+        self.held: dict[AccountId, list[tuple[Scope, frozenset[str]]]] = {}
+        for held, names in state.privileges.items():
+            self.held.setdefault(held.grantee, []).append((held.scope, names))
+        self.known: dict[tuple[AccountId, str, str, str], frozenset[str]] = {}
+
+    def privileges(self, member: AccountId, schema: str, table: str, column: str = "") -> frozenset[str]:
+        """Everything a session of ``member`` may do with a table."""
+        key = (member, schema, table, column)
+        if key not in self.known:
+            rows = [
+                row
+                for holder in {member, *active_roles(self.state, member)}
+                for row in self.held.get(holder, ())
+            ]
+            self.known[key] = frozenset().union(
+                *(names for scope, names in rows if _covers(scope, schema, table, column))
+            )
+        return self.known[key]
+
+
+def _covers(scope: Scope, schema: str, table: str, column: str) -> bool:
+    if scope.table:
+        return scope.table == table and scope.pattern == schema and scope.column in ("", column)
+    return scope.pattern == "*" or pattern_matches(scope.pattern, schema)
+
+
+def may(
+    state: MysqlState, member: AccountId, privilege: str, schema: str, table: str, column: str = ""
+) -> bool:
+    """Whether a session of ``member`` has a privilege on a table."""
+    return privilege in Meaning(state).privileges(member, schema, table, column)
+
+
+class Server:
+    """A MySQL server in memory that carries changes out."""
+
+    def __init__(self, state: MysqlState) -> None:
+        self.accounts = dict(state.accounts)
+        self.privileges = {held: set(names) for held, names in state.privileges.items()}
+        self.edges = dict(state.edges)
+        self.defaults = set(state.defaults)
+
+    def state(self) -> MysqlState:
+        held = {key: frozenset(names) for key, names in self.privileges.items() if names}
+        return MysqlState(dict(self.accounts), held, dict(self.edges), frozenset(self.defaults))
+
+    def run(self, changes: Iterable[Change]) -> None:
+        for change in changes:
+            self.run_one(change)
+
+    def run_one(self, change: Change) -> None:
+        match change:
+            case CreateRole(role=name, account=account) | CreateAccount(name=name, account=account):
+                assert name not in self.accounts, "the server would refuse: the account exists"
+                self.accounts[name] = account
+            case DropAccount(name=name):
+                self.accounts.pop(name)
+                self.privileges = {k: v for k, v in self.privileges.items() if k.grantee != name}
+                self.edges = {k: v for k, v in self.edges.items() if name not in (k.role, k.member)}
+                self.defaults = {edge for edge in self.defaults if edge in self.edges}
+            case AlterAccount(name=name, wanted=wanted):
+                self.accounts[name] = wanted
+            case GrantPrivileges():
+                for held, privilege in _cells(change):
+                    assert held.grantee in self.accounts, "the server would refuse: no such grantee"
+                    self.privileges.setdefault(held, set()).add(privilege)
+            case RevokePrivileges():
+                for held, privilege in _cells(change):
+                    assert privilege in self.privileges[held], "the server would refuse: no such grant"
+                    self.privileges[held].discard(privilege)
+            case GrantRole(role=role, members=members, admin=admin):
+                for member in members:
+                    assert {role, member} <= self.accounts.keys(), "the server would refuse: no such role"
+                    edge = Edge(role, member)
+                    self.edges[edge] = self.edges.get(edge, False) or admin
+            case RevokeRole(role=role, members=members):
+                for member in members:
+                    del self.edges[Edge(role, member)]
+                    self.defaults.discard(Edge(role, member))
+            case SetDefaultRoles(member=member, wanted=roles):
+                edges = {Edge(role, member) for role in roles}
+                assert edges <= self.edges.keys(), "the server would refuse: role not granted"
+                self.defaults = {edge for edge in self.defaults if edge.member != member} | edges
+            case _:
+                pass
+
+
+def _cells(change: GrantPrivileges | RevokePrivileges) -> Iterable[tuple[Held, str]]:
+    for privilege, columns in change.privileges.items():
+        for column in columns or ("",):
+            yield Held(change.grantee, Scope(change.scope.pattern, change.scope.table, column)), privilege

@@ -1,0 +1,109 @@
+"""Projects, pipelines and people for tests: fixed ones, and strategies that make up any."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from hypothesis import strategies as st
+
+from djops.compile.mysql import Inventory, compile_mysql
+from djops.compile.mysql_state import MysqlState
+from djops.compile.rights import Rights, compile_rights
+from djops.model.graph import PipelineGraph, TableName
+from djops.model.project import Project
+from djops.model.roles import RoleModel
+from djops.systems.resources import load_roles
+
+TODAY = dt.date(2030, 1, 15)
+TABLES = (
+    "#lookup",
+    "manual",
+    "manual__part",
+    "_imported",
+    "__computed",
+    "~lineage",
+    "~~imported",
+    "~~computed",
+)
+
+SCHEMA_NAMES = st.one_of(
+    st.sampled_from(
+        ["ephys", "lab_ephys", "labXephys", "lab%", "a`b", "it's", "back\\slash", "x" * 64, "x" * 63 + "y"]
+    ),
+    st.text(
+        st.characters(min_codepoint=33, max_codepoint=0x2FF, exclude_characters="/.*?$"),
+        min_size=1,
+        max_size=64,
+    ),
+)
+
+
+def project(people: Mapping[str, Sequence[Mapping[str, Any]]], development: Sequence[str] = ()) -> Project:
+    return Project.model_validate(
+        {
+            "version": 1,
+            "project": "lab",
+            "pipeline": {"package": "pipeline"},
+            "environments": {"local": {"target": "local"}},
+            "stores": {"main": {"bucket": "lab-data", "location": "proj"}},
+            "schemas": {name: {"stage": "development"} for name in development},
+            "people": {name: {"grants": list(grants)} for name, grants in people.items()},
+        }
+    )
+
+
+def pipeline(upstream: Mapping[str, Sequence[str]], tables: Sequence[str] = TABLES) -> PipelineGraph:
+    return PipelineGraph(
+        schemas=frozenset(upstream),
+        tables=frozenset(TableName(schema, table) for schema in upstream for table in tables),
+        extra={schema: frozenset(above) for schema, above in upstream.items()},
+    )
+
+
+DEMO = {
+    "subject": [],
+    "session": ["subject"],
+    "ephys": ["session"],
+    "imaging": ["session"],
+    "analysis": ["ephys", "imaging"],
+}
+
+
+@st.composite
+def pipelines(draw: st.DrawFn) -> PipelineGraph:
+    names = draw(st.lists(SCHEMA_NAMES, min_size=2, max_size=6, unique_by=str.casefold))
+    above = {
+        n: draw(st.lists(st.sampled_from(names[:i]), unique=True, max_size=3)) if i else []
+        for i, n in enumerate(names)
+    }
+    return pipeline(above, draw(st.sampled_from([TABLES, TABLES[:5], ()])))
+
+
+@st.composite
+def peoples(draw: st.DrawFn, graph: PipelineGraph) -> Project:
+    roles = load_roles()
+    schemas = sorted(graph.schemas)
+    grant = st.builds(
+        lambda role, on, cascade: {
+            "role": role,
+            "on": ["all"] if roles.roles[role].project_wide else on,
+            "cascade": cascade,
+        },
+        st.sampled_from(sorted(roles.roles)),
+        st.lists(st.sampled_from(schemas), min_size=1, max_size=3, unique=True),
+        st.booleans(),
+    )
+    people = draw(
+        st.dictionaries(st.sampled_from(["alice", "bob", "carol", "dan"]), st.lists(grant, max_size=3))
+    )
+    return project(people, development=draw(st.lists(st.sampled_from(schemas), unique=True)))
+
+
+def compiled(
+    wanted: Project, graph: PipelineGraph, roles: RoleModel | None = None
+) -> tuple[Rights, MysqlState]:
+    model = roles or load_roles()
+    rights = compile_rights(wanted, graph, model, TODAY)
+    return rights, compile_mysql(wanted, "%", rights, graph, model, Inventory(graph.tables))
