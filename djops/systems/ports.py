@@ -21,14 +21,17 @@ class Holder:
 
     Attributes:
         pid: Process id, ``None`` when the process belongs to somebody else.
-        command: Its command line, shortened.
+        arguments: Its command line.
     """
 
     pid: int | None
-    command: str
+    arguments: str
 
     def __str__(self) -> str:
-        return "a process of another user" if self.pid is None else f"process {self.pid} ({self.command})"
+        if self.pid is None:
+            return "a process of another user"
+        text = self.arguments if len(self.arguments) <= 60 else self.arguments[:57] + "..."
+        return f"process {self.pid} ({text})"
 
 
 def free_ports(count: int, avoid: Collection[int] = ()) -> list[int]:
@@ -136,5 +139,4 @@ def _command(process: Path) -> str:
         parts = (process / "cmdline").read_bytes().decode(errors="replace").split("\0")
     except OSError:
         return "?"
-    text = " ".join(part for part in parts if part)
-    return text if len(text) <= 60 else text[:57] + "..."
+    return " ".join(part for part in parts if part)

@@ -80,6 +80,8 @@ class Server(Protocol):
     name: ClassVar[str]
     title: ClassVar[str]
 
+    def __init__(self, lab: Lab) -> None: ...
+
     @property
     def log(self) -> Path:
         """The log a user should look at."""
