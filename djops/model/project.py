@@ -6,7 +6,9 @@
 from __future__ import annotations
 
 import datetime as dt
+import fnmatch
 import re
+from collections.abc import Collection, Iterable
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
@@ -14,9 +16,26 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstr
 PRINCIPAL_NAME = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,31}")
 """MySQL allows 32 characters, IAM ``[\\w+=,.@-]``, Vault paths no slash: this is what all three take."""
 
+_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+
 
 def _as_tuple(value: object) -> object:
     return (value,) if isinstance(value, str) else value
+
+
+def _as_date(value: object) -> object:
+    # Pydantic also takes seconds since 1970 and the other ISO forms, which nobody means here.
+    if isinstance(value, dt.date) or (isinstance(value, str) and _DATE.fullmatch(value)):
+        return value
+    raise ValueError("a date is written YYYY-MM-DD")
+
+
+def _as_mapping(value: object) -> object:
+    return {} if value is None else value
+
+
+def _as_list(value: object) -> object:
+    return () if value is None else value
 
 
 class _Frozen(BaseModel):
@@ -24,7 +43,21 @@ class _Frozen(BaseModel):
 
 
 PrincipalName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9._-]{0,31}$")]
-NameList = Annotated[tuple[str, ...], BeforeValidator(_as_tuple), Field(min_length=1)]
+Name = Annotated[str, StringConstraints(min_length=1, max_length=64)]
+StoreName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,30}$")]
+EnvironmentName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,30}$")]
+# The order matters: what stands last is applied first, and JSON Schema shows what the file may hold.
+Names = Annotated[
+    tuple[Name, ...], BeforeValidator(_as_tuple, json_schema_input_type=Name | tuple[Name, ...])
+]
+NameList = Annotated[
+    tuple[Name, ...],
+    Field(min_length=1),
+    BeforeValidator(
+        _as_tuple, json_schema_input_type=Name | Annotated[tuple[Name, ...], Field(min_length=1)]
+    ),
+]
+Day = Annotated[dt.date, BeforeValidator(_as_date, json_schema_input_type=dt.date)]
 
 
 class Pipeline(_Frozen):
@@ -148,11 +181,13 @@ class SchemaEntry(_Frozen):
         stage: Developers are granted only on ``development`` schemas.
         module: The module that declares it, where the name is computed and cannot be read.
         upstream: Schemas it depends on beyond what code and database show.
+        code: ``false`` for a schema that no module of this repository declares.
     """
 
     stage: Literal["production", "development"] = "production"
     module: str | None = None
-    upstream: tuple[str, ...] = ()
+    upstream: Names = ()
+    code: bool = True
 
 
 class Grant(_Frozen):
@@ -169,7 +204,7 @@ class Grant(_Frozen):
 
     role: str
     on: NameList
-    until: dt.date | None = None
+    until: Day | None = None
     reason: str | None = None
     cascade: bool = False
     force: bool = False
@@ -184,7 +219,29 @@ class Principal(_Frozen):
     """
 
     email: str | None = None
-    grants: tuple[Grant, ...] = ()
+    grants: Annotated[
+        tuple[Grant, ...], BeforeValidator(_as_list, json_schema_input_type=tuple[Grant, ...] | None)
+    ] = ()
+
+
+# A key with nothing behind it is an empty mapping: `bob:` is a person without rights.
+_Principals = Annotated[
+    dict[
+        PrincipalName,
+        Annotated[Principal, BeforeValidator(_as_mapping, json_schema_input_type=Principal | None)],
+    ],
+    BeforeValidator(_as_mapping, json_schema_input_type=dict[PrincipalName, Principal | None] | None),
+]
+_SchemaEntries = Annotated[
+    dict[
+        Name, Annotated[SchemaEntry, BeforeValidator(_as_mapping, json_schema_input_type=SchemaEntry | None)]
+    ],
+    BeforeValidator(_as_mapping, json_schema_input_type=dict[Name, SchemaEntry | None] | None),
+]
+_Stores = Annotated[
+    dict[StoreName, Store],
+    BeforeValidator(_as_mapping, json_schema_input_type=dict[StoreName, Store] | None),
+]
 
 
 class Project(_Frozen):
@@ -204,13 +261,35 @@ class Project(_Frozen):
     version: Literal[1]
     project: str = Field(pattern=r"^[a-z][a-z0-9_-]{0,30}$")
     pipeline: Pipeline
-    environments: dict[str, Environment] = Field(min_length=1)
-    stores: dict[str, Store] = Field(default_factory=dict)
-    schemas: dict[str, SchemaEntry] = Field(default_factory=dict)
-    people: dict[PrincipalName, Principal] = Field(default_factory=dict)
-    services: dict[PrincipalName, Principal] = Field(default_factory=dict)
+    environments: dict[EnvironmentName, Environment] = Field(min_length=1)
+    stores: _Stores = Field(default_factory=dict)
+    schemas: _SchemaEntries = Field(default_factory=dict)
+    people: _Principals = Field(default_factory=dict)
+    services: _Principals = Field(default_factory=dict)
 
     @property
     def principals(self) -> dict[str, Principal]:
         """People and services in one mapping; the loader refuses a name used by both."""
         return {**self.people, **self.services}
+
+
+ALL = "all"
+
+
+def resolve_on(on: Iterable[str], schemas: Collection[str]) -> tuple[str, ...]:
+    """Expand what a grant is given on to names of schemas.
+
+    Args:
+        on: Names, globs in which ``*``, ``?`` and ``[...]`` count, or ``all``.
+        schemas: All schemas of the pipeline.
+
+    Returns:
+        The schemas meant, in alphabetical order; what matches nothing is left out. A schema that is
+        itself called ``all`` takes the word's meaning away.
+    """
+    patterns = tuple(on)
+    if ALL in patterns and ALL not in schemas:
+        return tuple(sorted(schemas))
+    return tuple(
+        sorted(name for name in schemas if any(name == p or fnmatch.fnmatchcase(name, p) for p in patterns))
+    )
