@@ -82,6 +82,19 @@ def opened(settings: Mapping[str, Any], keys: StoreKeys) -> dict[str, Any]:
     return {**settings, "access_key": keys.access_key, "secret_key": keys.secret_key.reveal()}
 
 
+def opened_stores(
+    stores: Mapping[str, Store], endpoint: str, keys: Callable[[str], StoreKeys]
+) -> dict[str, dict[str, Any]]:
+    """Return the settings of all stores with their keys: what :func:`connect` and :func:`run_pipeline` take.
+
+    Args:
+        stores: The project's stores.
+        endpoint: URL of the S3 server, with scheme.
+        keys: Returns the keys for a store's name.
+    """
+    return {name: opened(store_settings(store, endpoint), keys(name)) for name, store in stores.items()}
+
+
 def tls_settings(mysql: MysqlConnection) -> dict[str, str]:
     """Return the client's ``use_tls``: only a mapping with ``ca`` makes it encrypt *and* verify."""
     ca = str(mysql.ca) if mysql.ca else ssl.get_default_verify_paths().cafile
