@@ -1,14 +1,18 @@
-"""What djops itself may do on a secrets server."""
+"""What djops itself may do on a secrets server, and whose a policy is where projects share one."""
 
 from __future__ import annotations
 
-from djops.compile.secrets_state import KV_MOUNT
+import re
+
+from djops.compile.vault import MOUNT, policy_name
 
 MANAGER = "manager"
 """Name of the AppRole's policy; outside of ``djops-*``, so that the AppRole cannot rewrite it."""
 
 TOKEN_ROLE = "djops-principal"  # noqa: S105 - a role's name
 """The token role through which short-lived tokens of principals are made."""
+
+_OPENS = re.compile(rf'"{MOUNT}/data/(?P<project>[^/"]+)/(?:people|services)/(?P<principal>[^/"]+)"')
 
 
 def manager_policy() -> str:
@@ -22,9 +26,9 @@ def manager_policy() -> str:
         The policy's text.
     """
     rules = {
-        f"{KV_MOUNT}/data/*": "create read update delete",
-        f"{KV_MOUNT}/metadata/*": "create read update delete list",
-        f"{KV_MOUNT}/detailed-metadata/*": "list",
+        f"{MOUNT}/data/*": "create read update delete",
+        f"{MOUNT}/metadata/*": "create read update delete list",
+        f"{MOUNT}/detailed-metadata/*": "list",
         "sys/policies/acl": "list",
         "sys/policies/detailed/acl": "list",
         "sys/policies/acl/djops-*": "create read update delete",
@@ -56,11 +60,29 @@ def approle() -> dict[str, object]:
     return {
         "token_policies": [MANAGER],
         "token_no_default_policy": True,
-        "token_ttl": "20m",
-        "token_max_ttl": "1h",
+        "token_ttl": "1h",
+        "token_max_ttl": "8h",
         "secret_id_num_uses": 0,
         "secret_id_ttl": 0,
     }
+
+
+def is_another_projects(project: str, name: str, text: str) -> bool:
+    """Tell whether a policy that by its name could be the project's is really another one's.
+
+    ``djops-a-b-c`` may be principal ``b-c`` of project ``a`` or principal ``c`` of project ``a-b``.
+
+    Args:
+        project: Name of the project that asks.
+        name: Name of the policy.
+        text: The policy as the server has it.
+    """
+    opened = _OPENS.search(text)
+    return (
+        opened is not None
+        and opened["project"] != project
+        and policy_name(opened["project"], opened["principal"]) == name
+    )
 
 
 def _quoted(capabilities: str) -> str:

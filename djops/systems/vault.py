@@ -10,7 +10,7 @@ import contextlib
 import ipaddress
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -24,14 +24,18 @@ from hvac.adapters import RawAdapter
 from requests.adapters import HTTPAdapter
 from urllib3.util.retry import Retry
 
-from djops.compile.secrets_state import KV_MOUNT, PEOPLE, SERVICES, SecretsState, owner_of, policy_prefix
-from djops.compile.vault_manager import TOKEN_ROLE
+from djops.compile.secrets_state import SecretsState
+from djops.compile.vault import MOUNT, policy_name
+from djops.compile.vault_manager import TOKEN_ROLE, is_another_projects
 from djops.errors import AccessDeniedError, ConflictError, DjopsError, ServerUnavailableError
 from djops.plan.operations import VaultCall
 from djops.systems.connections import Secret, SecretsConnection
 
 THREADS = 8
 """Requests under way at once where each item has to be asked for singly."""
+
+SECTIONS = ("people", "services")
+"""Below each project's path."""
 
 _MERGE_ATTEMPTS = 5
 _RETRY = Retry(
@@ -239,7 +243,7 @@ class Secrets:
             DjopsError: As :meth:`request`.
         """
         try:
-            answer = self._send("GET", f"{KV_MOUNT}/data/{path}", None)
+            answer = self._send("GET", f"{MOUNT}/data/{path}", None)
         except _RefusedError as error:
             if error.status != HTTPStatus.NOT_FOUND:
                 raise self._explained(error, "GET", path) from None
@@ -266,7 +270,7 @@ class Secrets:
             DjopsError: As :meth:`request`.
         """
         body = {"data": dict(fields), "options": {"cas": cas}}
-        answer = self.request("POST", f"{KV_MOUNT}/data/{path}", body) or {}
+        answer = self.request("POST", f"{MOUNT}/data/{path}", body) or {}
         return int(answer["data"]["version"])
 
     def merge_secret(self, path: str, changes: Mapping[str, str | None]) -> int:
@@ -308,7 +312,7 @@ class Secrets:
         Raises:
             DjopsError: As :meth:`request`.
         """
-        answer = self.request("GET", f"{KV_MOUNT}/metadata/{path}")
+        answer = self.request("GET", f"{MOUNT}/metadata/{path}")
         return SecretFacts.parse(answer["data"]) if answer else None
 
     def write_metadata(self, path: str, facts: Mapping[str, str]) -> None:
@@ -321,7 +325,7 @@ class Secrets:
         Raises:
             DjopsError: As :meth:`request`.
         """
-        self.request("POST", f"{KV_MOUNT}/metadata/{path}", {"custom_metadata": dict(facts)})
+        self.request("POST", f"{MOUNT}/metadata/{path}", {"custom_metadata": dict(facts)})
 
     def list_secrets(self, path: str) -> list[str]:
         """List what lies below a path.
@@ -335,7 +339,7 @@ class Secrets:
         Raises:
             DjopsError: As :meth:`request`.
         """
-        return self._keys(f"{KV_MOUNT}/metadata/{path}")
+        return self._keys(f"{MOUNT}/metadata/{path}")
 
     def delete_secret_completely(self, path: str) -> None:
         """Delete a secret with all its versions and facts; nothing happens when there is none.
@@ -346,16 +350,15 @@ class Secrets:
         Raises:
             DjopsError: As :meth:`request`.
         """
-        self.request("DELETE", f"{KV_MOUNT}/metadata/{path}")
+        self.request("DELETE", f"{MOUNT}/metadata/{path}")
 
     # State
 
-    def state(self, project: str, names: Collection[str] = ()) -> SecretsState:
+    def state(self, project: str) -> SecretsState:
         """Read everything a project has on the server, but no secret.
 
         Args:
             project: Name of the project.
-            names: Policies that are the project's whether they carry its mark or not.
 
         Returns:
             Its policies, and for each secret that can be read the facts beside it.
@@ -364,28 +367,24 @@ class Secrets:
             DjopsError: As :meth:`request`.
         """
         self._ensure_token()
-        kinds = (PEOPLE, SERVICES)
-        with ThreadPoolExecutor(max_workers=1 + len(kinds)) as pool:
-            policies = pool.submit(self.read_policies, policy_prefix(project))
-            below = pool.map(lambda kind: self._facts_below(f"{project}/{kind}"), kinds)
-            secrets = {
-                f"{kind}/{name}": facts
-                for kind, seen in zip(kinds, below, strict=True)
-                for name, facts in seen.items()
-            }
+        with ThreadPoolExecutor(max_workers=1 + len(SECTIONS)) as pool:
+            policies = pool.submit(self.read_policies, policy_name(project, ""))
+            sections = pool.map(lambda section: self._facts_below(f"{project}/{section}"), SECTIONS)
+            secrets = {path: facts for section in sections for path, facts in section.items()}
             found = policies.result()
-        mine = {name: text for name, text in found.items() if name in names or owner_of(text) == project}
+        mine = {name: text for name, text in found.items() if not is_another_projects(project, name, text)}
         return SecretsState(policies=mine, secrets=secrets)
 
     def _facts_below(self, path: str) -> dict[str, Mapping[str, str]]:
-        details = self._details(f"{KV_MOUNT}/detailed-metadata/{path}")
+        details = self._details(f"{MOUNT}/detailed-metadata/{path}")
+        seen: Mapping[str, SecretFacts | None]
         if details is None:
-            return self._facts_singly(path)
-        return _readable({name: SecretFacts.parse(item) for name, item in details.items()})
-
-    def _facts_singly(self, path: str) -> dict[str, Mapping[str, str]]:
-        names = [name for name in self.list_secrets(path) if not name.endswith("/")]
-        return _readable(_concurrently(lambda name: self.read_metadata(f"{path}/{name}"), names))
+            names = [name for name in self.list_secrets(path) if not name.endswith("/")]
+            seen = _concurrently(lambda name: self.read_metadata(f"{path}/{name}"), names)
+        else:
+            seen = {name: SecretFacts.parse(item) for name, item in details.items()}
+        readable = {name: facts for name, facts in seen.items() if facts is not None and facts.readable}
+        return {f"{path}/{name}": facts.facts for name, facts in readable.items()}
 
     # Tokens
 
@@ -521,10 +520,6 @@ def _concurrently(function: Callable[[str], _Out], items: Iterable[str]) -> dict
     names = list(items)
     with ThreadPoolExecutor(max_workers=THREADS) as pool:
         return dict(zip(names, pool.map(function, names), strict=True))
-
-
-def _readable(seen: Mapping[str, SecretFacts | None]) -> dict[str, Mapping[str, str]]:
-    return {name: facts.facts for name, facts in seen.items() if facts is not None and facts.readable}
 
 
 def _checked(path: str) -> str:

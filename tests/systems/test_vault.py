@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from djops.compile.secrets_state import ownership_mark, policy_name, secret_path
+from djops.compile.vault import policy_name, policy_text
 from djops.errors import AccessDeniedError, ConflictError, DjopsError, ServerUnavailableError
 from djops.plan.operations import VaultCall
 from djops.systems.connections import Secret
@@ -20,7 +20,7 @@ from djops.systems.local.openbao import OpenBaoServer, connection
 from djops.systems.ports import free_ports
 from djops.systems.vault import Secrets
 
-ALICE, BOB = (secret_path("vt", "people", name) for name in ("alice", "bob"))
+ALICE, BOB = "vt/people/alice", "vt/people/bob"
 
 
 @pytest.fixture(autouse=True)
@@ -44,10 +44,6 @@ def as_principal(server: OpenBaoServer, token: Secret) -> Secrets:
 
 def write_policy(secrets: Secrets, name: str, text: str) -> None:
     secrets.run(VaultCall("PUT", f"sys/policies/acl/{name}", {"policy": text}))
-
-
-def policy_of(project: str, path: str) -> str:
-    return ownership_mark(project) + f'path "djops/data/{path}" {{ capabilities = ["read"] }}\n'
 
 
 # The key-value engine
@@ -140,10 +136,10 @@ def two_projects(secrets: Secrets) -> None:
         ("vt", "services", "nightly"),
         ("vt-x", "people", "alice"),
     ]:
-        path = secret_path(project, kind, name)
+        path = f"{project}/{kind}/{name}"
         secrets.write_secret(path, {"database.user": name}, 0)
         secrets.write_metadata(path, {"of": name})
-        write_policy(secrets, policy_name(project, name), policy_of(project, path))
+        write_policy(secrets, policy_name(project, name), policy_text(path))
     secrets.write_secret("vt/people/gone", {"a": "1"}, 0)
     secrets.request("DELETE", "djops/data/vt/people/gone")
     secrets.write_metadata("vt/people/never", {"a": "1"})
@@ -154,18 +150,13 @@ def two_projects(secrets: Secrets) -> None:
 def test_the_state_is_the_projects_own_and_holds_no_secret(secrets: Secrets) -> None:
     state = secrets.state("vt")
     assert state.secrets == {
-        "people/alice": {"of": "alice"},
-        "people/Bob.B": {"of": "Bob.B"},
-        "services/nightly": {"of": "nightly"},
+        "vt/people/alice": {"of": "alice"},
+        "vt/people/Bob.B": {"of": "Bob.B"},
+        "vt/services/nightly": {"of": "nightly"},
     }
-    assert set(state.policies) == {"djops-vt-alice", "djops-vt-bob.b", "djops-vt-nightly"}
-    assert state.policies["djops-vt-alice"] == policy_of("vt", ALICE)
+    assert set(state.policies) == {"djops-vt-alice", "djops-vt-bob.b", "djops-vt-nightly", "djops-vt-byhand"}
+    assert state.policies["djops-vt-alice"] == policy_text(ALICE)
     assert set(secrets.state("vt-x").policies) == {"djops-vt-x-alice"}
-
-
-@pytest.mark.usefixtures("two_projects")
-def test_a_policy_that_should_be_there_is_the_projects_own_without_its_mark(secrets: Secrets) -> None:
-    assert "djops-vt-byhand" in secrets.state("vt", names=["djops-vt-byhand"]).policies
 
 
 @pytest.mark.usefixtures("two_projects")
@@ -195,7 +186,7 @@ def test_nothing_is_an_empty_state(secrets: Secrets) -> None:
 def test_a_principal_reads_its_own_and_nothing_else(secrets: Secrets, openbao: OpenBaoServer) -> None:
     for path, name in ((ALICE, "alice"), (BOB, "bob")):
         secrets.write_secret(path, {"database.user": name}, 0)
-        write_policy(secrets, policy_name("vt", name), policy_of("vt", path))
+        write_policy(secrets, policy_name("vt", name), policy_text(path))
     token = secrets.mint_token([policy_name("vt", "bob")], 60)
     bob = as_principal(openbao, token)
     own = bob.read_secret(BOB)
