@@ -1,0 +1,79 @@
+"""How the servers of an environment are, whoever runs them."""
+
+from __future__ import annotations
+
+import concurrent.futures
+from collections.abc import Callable
+from pathlib import Path
+
+from djops.errors import DjopsError
+from djops.services import lab
+from djops.services.lab import LabStatus, ServerHealth
+from djops.services.project import load_project
+from djops.services.site import Site, choose_environment, open_site
+from djops.systems.connections import SecretsConnection
+from djops.systems.mysql import Mysql
+
+
+def status(project_file: Path, environment: str | None = None) -> LabStatus:
+    """Ask every server of an environment how it is; changes nothing and waits for no lock.
+
+    Args:
+        project_file: The ``djops.yaml``.
+        environment: Name of the environment; ``None`` means the only one, or ``local``.
+
+    Returns:
+        The health of all three; a server that does not answer is a result, not an error.
+
+    Raises:
+        ConfigError: The project file is not right.
+        UsageError: ``E_ENVIRONMENT`` for an environment there is none of.
+    """
+    project = load_project(project_file)
+    name = choose_environment(project, environment)
+    target = project.environments[name].target
+    if target == "local":
+        return lab.status(project, name)
+    site = open_site(project_file, name)
+    with concurrent.futures.ThreadPoolExecutor(3) as pool:
+        servers = tuple(pool.map(lambda probe: probe(site), (_mysql, _s3, _secrets)))
+    return LabStatus(project.project, name, target, site.lab, servers)
+
+
+def _mysql(site: Site) -> ServerHealth:
+    def version() -> str:
+        with Mysql(site.mysql) as server:
+            return str(server.query("SELECT VERSION()")[0][0])
+
+    return _probed("mysql", "MySQL", f"{site.mysql.host}:{site.mysql.port}", version)
+
+
+def _s3(site: Site) -> ServerHealth:
+    from djops.plan.operations import AwsCall
+    from djops.systems.s3 import S3
+
+    def answers() -> None:
+        S3(site.s3).call(AwsCall("iam", "ListUsers", {"MaxItems": 1}))
+
+    return _probed("s3", "S3", site.s3.endpoint, answers)
+
+
+def _secrets(site: Site) -> ServerHealth:
+    return _probed("secrets", "Secrets", site.secrets.address, lambda: _secrets_version(site.secrets))
+
+
+def _secrets_version(connection: SecretsConnection) -> str | None:
+    from djops.systems.vault import Secrets
+
+    with Secrets(connection) as session:
+        answer = session.request("GET", "sys/health") or {}
+    version = answer.get("version")
+    return None if version is None else str(version)
+
+
+def _probed(name: str, title: str, endpoint: str, probe: Callable[[], str | None]) -> ServerHealth:
+    try:
+        version = probe()
+    except DjopsError as error:
+        return ServerHealth(name, title, False, None, endpoint, None, str(error))
+    return ServerHealth(name, title, True, None, endpoint, version)
