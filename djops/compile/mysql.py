@@ -142,9 +142,9 @@ class _Builder:
         self.edges: dict[Edge, bool] = {}
         self.defaults: set[Edge] = set()
         self.made: dict[AccountId, tuple[str, str]] = {}
-        self.tables: dict[str, list[TableName]] = {}
+        self.tables: dict[str, list[tuple[TableName, Tier]]] = {}
         for table in sorted(inventory.tables):
-            self.tables.setdefault(table.schema, []).append(table)
+            self.tables.setdefault(table.schema, []).append((table, table.tier))
 
     def state(self) -> MysqlState:
         return MysqlState(self.accounts, self.privileges, self.edges, frozenset(self.defaults))
@@ -206,16 +206,19 @@ class _Builder:
                 self.edges[Edge(self.level(schema, name), admin)] = True
 
     def _allow(self, grantee: AccountId, schema: str, capabilities: frozenset[Capability]) -> None:
+        if not capabilities:
+            return
         pattern = schema_pattern(schema, escape=self.inventory.escape)
         self._add(grantee, Scope(pattern), _united(SCHEMA_PRIVILEGES, capabilities))
         lineage = _united(LINEAGE_PRIVILEGES, capabilities)
         if "CREATE" in lineage or TableName(schema, LINEAGE_TABLE) in self.inventory.tables:
             self._add(grantee, Scope(schema, LINEAGE_TABLE), lineage)
-        for table in self.tables.get(schema, ()):
-            if table.tier is Tier.JOB:
-                self._add(grantee, Scope(schema, table.table), _united(JOB_PRIVILEGES, capabilities))
-            elif table.tier.holds_data:
-                self._add(grantee, Scope(schema, table.table), _united(DATA_PRIVILEGES, capabilities))
+        jobs, data = _united(JOB_PRIVILEGES, capabilities), _united(DATA_PRIVILEGES, capabilities)
+        for table, tier in self.tables.get(schema, ()) if jobs or data else ():
+            if tier is Tier.JOB:
+                self._add(grantee, Scope(schema, table.table), jobs)
+            elif tier.holds_data:
+                self._add(grantee, Scope(schema, table.table), data)
                 if Capability.INSERT in capabilities and Capability.UPDATE not in capabilities:
                     for column in self.inventory.job_columns.get(table, ()):
                         self._add(grantee, Scope(schema, table.table, column), frozenset({"UPDATE"}))

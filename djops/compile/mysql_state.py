@@ -1,16 +1,18 @@
-"""What a MySQL server holds about access, wanted or found, in one form that can be compared."""
+"""What a MySQL server holds about access, wanted or found, in one form that can be compared.
+
+Names are tuples: a consortium has tens of thousands of them, and they are hashed and sorted all the time.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 Kind = Literal["role", "person", "service"]
 
 
-@dataclass(frozen=True, order=True)
-class AccountId:
+class AccountId(NamedTuple):
     """An account or role by name.
 
     Attributes:
@@ -46,8 +48,7 @@ class Account:
     meaning: str = field(default="", compare=False)
 
 
-@dataclass(frozen=True, order=True)
-class Scope:
+class Scope(NamedTuple):
     """What a privilege is about.
 
     Attributes:
@@ -66,16 +67,14 @@ class Scope:
         return ".".join(parts) + (f"({self.column})" if self.column else "")
 
 
-@dataclass(frozen=True, order=True)
-class Held:
+class Held(NamedTuple):
     """A grantee and what its privileges are about."""
 
     grantee: AccountId
     scope: Scope
 
 
-@dataclass(frozen=True, order=True)
-class Edge:
+class Edge(NamedTuple):
     """A role granted to an account or to another role."""
 
     role: AccountId

@@ -8,20 +8,20 @@ from __future__ import annotations
 
 import datetime as dt
 import fnmatch
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from djops.model.graph import PipelineGraph
 from djops.model.project import Grant, Project
-from djops.model.roles import Capability, Role, RoleModel
+from djops.model.roles import Capability, RoleModel
 
 Relation = Literal["target", "upstream", "downstream"]
 
 
-@dataclass(frozen=True, order=True)
-class Because:
+class Because(NamedTuple):
     """Why a right exists.
 
     Attributes:
@@ -41,8 +41,7 @@ class Because:
         return base if self.relation == "target" else f"{base}, {self.relation} of {self.target}"
 
 
-@dataclass(frozen=True, order=True)
-class Right:
+class Right(NamedTuple):
     """A principal's capability on a schema.
 
     Attributes:
@@ -100,7 +99,7 @@ class Rights:
         return frozenset(c for c in Capability if (principal, schema, c) in self.by_cell)
 
 
-def schemas_named(grant: Grant, schemas: frozenset[str]) -> tuple[str, ...]:
+def schemas_named(grant: Grant, schemas: Collection[str]) -> tuple[str, ...]:
     """Expand a grant's ``on`` to schema names.
 
     Args:
@@ -112,9 +111,14 @@ def schemas_named(grant: Grant, schemas: frozenset[str]) -> tuple[str, ...]:
     """
     if "all" in grant.on and "all" not in schemas:
         return tuple(sorted(schemas))
-    return tuple(
-        sorted(name for name in schemas if any(name == p or fnmatch.fnmatchcase(name, p) for p in grant.on))
-    )
+    named = {name for name in grant.on if name in schemas}
+    for pattern in grant.on:
+        if pattern not in named:
+            named.update(fnmatch.filter(schemas, pattern) if _IS_PATTERN(pattern) else ())
+    return tuple(sorted(named))
+
+
+_IS_PATTERN = re.compile(r"[*?\[]").search
 
 
 def is_expired(grant: Grant, today: dt.date) -> bool:
@@ -134,30 +138,45 @@ def compile_rights(project: Project, graph: PipelineGraph, roles: RoleModel, tod
     Returns:
         The rights of all principals.
     """
-    found: set[Right] = set()
+    reach = _Reach(graph, roles)
+    found: list[Right] = []
     for section, principals in (("people", project.people), ("services", project.services)):
-        for name, principal in principals.items():
+        for name, principal in sorted(principals.items()):
             for index, grant in enumerate(principal.grants):
                 if is_expired(grant, today):
                     continue
-                role = roles.roles[grant.role]
+                entry = f"{section}.{name}.grants[{index}]"
                 for schema in schemas_named(grant, graph.schemas):
-                    entry = f"{section}.{name}.grants[{index}]"
-                    found.update(_rights_of(name, entry, grant, role, schema, graph))
-    return Rights(tuple(sorted(project.principals)), tuple(sorted(found)))
+                    for relation, cells in reach.of(grant.role, schema, cascade=grant.cascade):
+                        because = Because(entry, grant.role, schema, relation)
+                        found += [Right(name, other, capability, because) for other, capability in cells]
+    return Rights(tuple(sorted(project.principals)), tuple(found))
 
 
-def _rights_of(
-    principal: str, entry: str, grant: Grant, role: Role, schema: str, graph: PipelineGraph
-) -> Iterator[Right]:
-    downstream = role.downstream | (role.cascade if grant.cascade else frozenset())
-    reach: tuple[tuple[Relation, frozenset[str], frozenset[Capability]], ...] = (
-        ("target", frozenset({schema}), role.target),
-        ("upstream", graph.upstream(schema), role.upstream),
-        ("downstream", graph.downstream(schema), downstream),
-    )
-    for relation, names, capabilities in reach:
-        because = Because(entry, grant.role, schema, relation)
-        for name in names:
-            for capability in capabilities:
-                yield Right(principal, name, capability, because)
+Cells = tuple[tuple[str, Capability], ...]
+
+
+class _Reach:
+    """What a role on a schema reaches; worked out once for all who hold it."""
+
+    def __init__(self, graph: PipelineGraph, roles: RoleModel) -> None:
+        self.graph = graph
+        self.roles = roles
+        self.known: dict[tuple[str, str, bool], tuple[tuple[Relation, Cells], ...]] = {}
+
+    def of(self, role: str, schema: str, *, cascade: bool) -> tuple[tuple[Relation, Cells], ...]:
+        key = (role, schema, cascade)
+        if key not in self.known:
+            definition = self.roles.roles[role]
+            below = definition.downstream | (definition.cascade if cascade else frozenset())
+            self.known[key] = (
+                ("target", _cells((schema,), definition.target)),
+                ("upstream", _cells(self.graph.upstream(schema), definition.upstream)),
+                ("downstream", _cells(self.graph.downstream(schema), below)),
+            )
+        return self.known[key]
+
+
+def _cells(schemas: Iterable[str], capabilities: Collection[Capability]) -> Cells:
+    ordered = sorted(capabilities)
+    return tuple((schema, capability) for schema in sorted(schemas) for capability in ordered)

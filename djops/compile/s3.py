@@ -8,7 +8,7 @@ of a person removes any: only garbage collection does.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -90,13 +90,14 @@ def compile_s3(project: Project, rights: Rights) -> S3State:
     """
     if not project.stores:
         return S3State()
+    places = _Places(tuple(project.stores.values()))
     users: dict[str, IamUser] = {}
     for name, held in rights.by_principal.items():
         may: dict[Capability, set[str]] = {Capability.READ: set(), Capability.INSERT: set()}
         for right in held:
             if right.capability in may:
                 may[right.capability].add(right.schema)
-        document = policy_document(project.stores.values(), may[Capability.READ], may[Capability.INSERT])
+        document = _policy_document(places, may[Capability.READ], may[Capability.INSERT])
         users[name] = IamUser({POLICY_NAME: document})
     return S3State(users, {store.bucket: Bucket() for store in project.stores.values()})
 
@@ -117,24 +118,32 @@ def schema_prefixes(store: Store, schema: str) -> tuple[str, str]:
     return first, second
 
 
-def policy_document(stores: Iterable[Store], readable: set[str], writable: set[str]) -> Document:
-    """Write the policy of one principal.
+class _Places:
+    """Where each schema's objects lie, worked out once for all who may reach them."""
 
-    Args:
-        stores: The stores of the project.
-        readable: Schemas whose objects may be fetched and listed.
-        writable: Schemas whose objects may be put; always readable too, because the client asks first.
+    def __init__(self, stores: tuple[Store, ...]) -> None:
+        self.stores = stores
+        self.known: dict[str, tuple[tuple[str, str], ...]] = {}
 
-    Returns:
-        An IAM policy document, with lists sorted, so that equal rights give equal documents.
+    def of(self, schema: str) -> tuple[tuple[str, str], ...]:
+        """Return bucket and key prefix of every place."""
+        if schema not in self.known:
+            found = [(store.bucket, p) for store in self.stores for p in schema_prefixes(store, schema)]
+            self.known[schema] = tuple(found)
+        return self.known[schema]
+
+
+def _policy_document(places: _Places, readable: set[str], writable: set[str]) -> Document:
+    """Write the policy of one principal, with lists sorted, so that equal rights give equal documents.
+
+    What may be written may always be read, because the client asks before it puts.
     """
     objects: dict[bool, list[str]] = {False: [], True: []}
     listed: dict[str, list[str]] = {}
-    for store in stores:
-        for schema in readable | writable:
-            for prefix in schema_prefixes(store, schema):
-                objects[schema in writable].append(f"arn:aws:s3:::{store.bucket}/{prefix}*")
-                listed.setdefault(store.bucket, []).append(f"{prefix}*")
+    for schema in readable | writable:
+        for bucket, prefix in places.of(schema):
+            objects[schema in writable].append(f"arn:aws:s3:::{bucket}/{prefix}*")
+            listed.setdefault(bucket, []).append(f"{prefix}*")
     statements = [
         _allow(["s3:GetObject"], objects[False]),
         _allow(["s3:AbortMultipartUpload", "s3:GetObject", "s3:PutObject"], objects[True]),
