@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from djops.errors import ConfigError, DjopsError, UsageError
+from djops.model import loading
 from djops.model.project import Environment, Project
 from djops.services.project import load_project
+from djops.systems import existing, projectfile
 from djops.systems.connections import MysqlConnection, S3Connection, SecretsConnection
 from djops.systems.local import labfile
 from djops.systems.local.server import Lab
-from djops.systems.paths import server_account
+from djops.systems.paths import lab_directory, private_directory, server_account
 
 DEFAULT_ENVIRONMENT = "local"
 
@@ -92,6 +94,8 @@ def open_site(project_file: Path, environment: str | None = None) -> Site:
     env = project.environments[name]
     if env.target == "local":
         return _open_local(project, project_file, name, env)
+    if env.target == "existing":
+        return _open_existing(project_file, name)
     raise ConfigError(
         f"djops cannot work with the target {env.target!r} yet", where=str(project_file), code="E_TARGET"
     )
@@ -133,4 +137,22 @@ def _open_local(project: Project, project_file: Path, name: str, env: Environmen
         secrets=openbao.connection(lab),
         mysql_root=mysql.root_connection(lab),
         lab=lab.directory,
+    )
+
+
+def _open_existing(project_file: Path, name: str) -> Site:
+    # Read once more, for the lines that errors about credentials name.
+    project, positions = loading.load(projectfile.read(project_file), projectfile.shown(project_file))
+    env = project.environments[name]
+    found = existing.connections(name, env, project_file.absolute().parent, positions.where)
+    return Site(
+        project=project,
+        project_file=project_file,
+        environment=name,
+        env=env,
+        mysql=found.mysql,
+        s3=found.s3,
+        secrets=found.secrets,
+        mysql_root=None,
+        lab=private_directory(lab_directory(project.project, name)),
     )
