@@ -190,7 +190,7 @@ def _require_power(servers: Servers, found: MysqlState, rights: Rights, inventor
     needed = {right.schema for right in rights.rights}
     user = servers.site.mysql.user
     own = {name for name in found.accounts if name.user == user}
-    held = [administered_schemas(found, name, escape=inventory.escape) for name in own]
+    held = [administered_schemas(found, name, needed, escape=inventory.escape) for name in own]
     missing = sorted(needed.difference(*held)) if held else []
     if not missing:
         return

@@ -7,6 +7,7 @@ Whatever the number of people, the state takes a constant number of queries, all
 from __future__ import annotations
 
 import json
+import re
 import ssl
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -70,6 +71,23 @@ _GLOBAL_COLUMNS = {
 
 _UNREACHABLE = {2002, 2003, 2005, 2006, 2013, 2026, 1053, 1152, 1184}
 """Client and server error numbers that mean the connection, not the statement (MySQL error reference)."""
+
+
+_ADMINISTERS = frozenset(
+    {
+        "SELECT",
+        "INSERT",
+        "UPDATE",
+        "DELETE",
+        "CREATE",
+        "DROP",
+        "REFERENCES",
+        "INDEX",
+        "ALTER",
+        "GRANT OPTION",
+    }
+)
+"""What djops' own account needs on a schema to give others rights there."""
 
 
 class Mysql:
@@ -360,25 +378,44 @@ class Mysql:
         return str(self.query("SELECT @@version")[0][0])
 
 
-def administered_schemas(state: MysqlState, account: AccountId, *, escape: bool) -> frozenset[str]:
+def administered_schemas(
+    state: MysqlState, account: AccountId, schemas: Iterable[str], *, escape: bool
+) -> frozenset[str]:
     """Tell on which schemas an account may pass on every privilege djops deals with.
 
     Args:
         state: The server's state.
         account: The account, djops' own.
-        escape: Whether grant patterns take escapes.
+        schemas: The schemas in question.
+        escape: Whether grant patterns take escapes, and have wildcards.
 
     Returns:
-        The schemas that one of its rows names exactly.
+        Those of them for which it may. Of several rows that match a schema the server goes by one, the
+        exact one first.
     """
-    needed = {"SELECT", "INSERT", "UPDATE", "DELETE", "CREATE", "DROP", "REFERENCES", "INDEX", "ALTER"}
-    found = set()
+    exact: dict[str, frozenset[str]] = {}
+    wild: list[tuple[re.Pattern[str], frozenset[str]]] = []
     for held, names in state.privileges.items():
-        if held.grantee == account and not held.scope.table and needed | {"GRANT OPTION"} <= names:
+        if held.grantee == account and not held.scope.table:
             schema = unescape_pattern(held.scope.pattern, escape=escape)
-            if schema is not None:
-                found.add(schema)
+            if schema is None:
+                wild.append((_as_expression(held.scope.pattern), names))
+            else:
+                exact[schema] = names
+    found = set()
+    for schema in schemas:
+        matching = [names for like, names in wild if like.fullmatch(schema)]
+        rows = [exact[schema]] if schema in exact else matching
+        if rows and all(row >= _ADMINISTERS for row in rows):
+            found.add(schema)
     return frozenset(found)
+
+
+def _as_expression(pattern: str) -> re.Pattern[str]:
+    """Turn a grant pattern with wildcards into a regular expression."""
+    parts = re.findall(r"\\.|.", pattern, re.DOTALL)
+    meanings = {"_": ".", "%": ".*"}
+    return re.compile("".join(meanings.get(part, re.escape(part[-1])) for part in parts), re.DOTALL)
 
 
 def _mark(attributes: str | None) -> dict[str, Any]:
