@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -148,7 +148,8 @@ def make_plan(servers: Servers, wanted: Wanted) -> Plan:
     graph = whole_graph(wanted.graph, live)
     graph.order  # noqa: B018  raises on a cycle
     rights = compile_rights(project, graph, wanted.roles, wanted.today)
-    _require_power(servers, found, rights, inventory)
+    needed = {right.schema for right in rights.rights}
+    require_power(servers, found, needed, escape=inventory.escape)
     host = project.environments[servers.site.environment].host_pattern
     want = compile_mysql(project, host, rights, graph, wanted.roles, inventory)
     facts = {name: found_secrets.secrets.get(secret_path(project, name), {}) for name in rights.principals}
@@ -185,9 +186,20 @@ def whole_graph(wanted: PipelineGraph, live: PipelineGraph) -> PipelineGraph:
     return replace(graph, extra=extra)
 
 
-def _require_power(servers: Servers, found: MysqlState, rights: Rights, inventory: Inventory) -> None:
-    """See to it that djops' own account may grant on every schema that somebody has rights on."""
-    needed = {right.schema for right in rights.rights}
+def require_power(servers: Servers, found: MysqlState, schemas: Collection[str], *, escape: bool) -> None:
+    """See to it that djops' own account may grant on schemas.
+
+    Args:
+        servers: The servers.
+        found: What the database holds.
+        schemas: The schemas.
+        escape: Whether grant patterns take escapes.
+
+    Raises:
+        AccessDeniedError: ``E_DENIED`` naming what the database administrator must grant, where djops
+            cannot give it to its account itself.
+    """
+    needed = frozenset(schemas)
     user = servers.site.mysql.user
     own = {name for name in found.accounts if name.user == user}
     held = [administered_schemas(found, name, needed, escape=inventory.escape) for name in own]
