@@ -21,7 +21,6 @@ IMPURE = {
     "asyncio", "boto3", "botocore", "datajoint", "fcntl", "getpass", "glob", "hvac", "http", "io", "logging",
     "multiprocessing", "os", "pathlib", "pwd", "pymysql", "random", "requests", "secrets", "select", "shutil",
     "signal", "socket", "sqlite3", "ssl", "subprocess", "sys", "tempfile", "threading", "time", "urllib",
-    "yaml", "ruamel",
 }  # fmt: skip
 # Pure parts of modules that also do I/O.
 ALLOWED = {("pathlib", "PurePath"), ("pathlib", "PurePosixPath")}
