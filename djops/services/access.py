@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 
-from djops.compile.mysql import Inventory, compile_mysql, plain_level, role_name
+from djops.compile.mysql import compile_mysql, plain_level, role_name
 from djops.compile.mysql_state import MysqlState
 from djops.compile.rights import Rights, compile_rights
 from djops.compile.s3 import compile_s3
@@ -202,7 +202,7 @@ def require_power(servers: Servers, found: MysqlState, schemas: Collection[str],
     needed = frozenset(schemas)
     user = servers.site.mysql.user
     own = {name for name in found.accounts if name.user == user}
-    held = [administered_schemas(found, name, needed, escape=inventory.escape) for name in own]
+    held = [administered_schemas(found, name, needed, escape=escape) for name in own]
     missing = sorted(needed.difference(*held)) if held else []
     if not missing:
         return
