@@ -1,0 +1,1 @@
+"""What djops adds to what the servers themselves take: ratios with their medians."""

@@ -1,0 +1,67 @@
+"""Prints the table; ``python -m bench [start|up|plan]...`` for some of it."""
+
+from __future__ import annotations
+
+import os
+import platform
+import statistics
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from bench import plan, start, up
+from bench.timing import Pair
+from djops.report.table import table
+
+MEASURES: Mapping[str, Callable[[Path], Pair]] = {
+    "start": lambda place: start.measure(),
+    "up": up.measure,
+    "plan": plan.measure,
+}
+
+
+def machine() -> str:
+    """Describe the machine in one line."""
+    cpu = next(
+        (
+            line.split(":")[1].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if "model name" in line
+        ),
+        platform.machine(),
+    )
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / (1 << 30)
+    system = platform.freedesktop_os_release().get("PRETTY_NAME", platform.system())
+    cores = len(os.sched_getaffinity(0))
+    return f"{cores} x {cpu}, {memory:.0f} GiB, {system}, Python {platform.python_version()}"
+
+
+def row(pair: Pair) -> tuple[str, ...]:
+    """Return one line of the table."""
+    seconds, floor = statistics.median(pair.seconds), statistics.median(pair.floor)
+    verdict = "met" if pair.ratio < pair.goal else "MISSED"
+    rounds = str(len(pair.seconds))
+    return (
+        pair.name, f"{seconds:.3f} s", pair.floor_name, f"{floor:.3f} s", f"{pair.ratio:.2f}",
+        f"< {pair.goal:g}", verdict, rounds,
+    )  # fmt: skip
+
+
+def main() -> None:
+    """Measure and print."""
+    wanted = sys.argv[1:] or list(MEASURES)
+    pairs = []
+    for name in wanted:
+        print(f"measuring: {name} ...", file=sys.stderr)
+        with tempfile.TemporaryDirectory(prefix="djops-bench-") as place:
+            Path(place).chmod(0o711)
+            pairs.append(MEASURES[name](Path(place)))
+    print(machine())
+    print()
+    header = ["measured", "median", "against", "median", "ratio", "goal", "", "rounds"]
+    print(table(header, [row(pair) for pair in pairs], right=[1, 3, 4, 5, 7]))
+
+
+if __name__ == "__main__":
+    main()
