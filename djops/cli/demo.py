@@ -1,0 +1,74 @@
+"""``djops demo``."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from djops.cli import common
+
+if TYPE_CHECKING:
+    from djops.services.demo import Demo
+
+
+@click.command()
+@click.argument("directory", type=click.Path(path_type=Path), default="demo-lab")
+@common.changing
+def command(out: common.Output, directory: Path) -> None:
+    """Make a complete example lab in DIRECTORY: servers, a pipeline with data, people with rights.
+
+    It may be run again at any time, and does what is missing.
+    """
+    from djops.services import demo
+
+    result = demo.run(out.directory / directory, out.progress, out.lock_wait)
+    data = {
+        "directory": result.directory.resolve(),
+        "project": result.project,
+        "servers": result.servers,
+        "schemas": result.schemas,
+        "people": result.people,
+        "changes": result.changes,
+        "next": next_commands(result),
+    }
+    out.emit(data, lambda: _show(result))
+
+
+def next_commands(result: Demo) -> list[str]:
+    """Return three commands worth trying next, as they can be typed here."""
+    where = shutil.which("djops")
+    called = str(Path(sys.argv[0]).absolute())
+    djops = "djops" if where and Path(where).resolve() == Path(called).resolve() else called
+    here = result.directory
+    show = "from my_pipeline import ephys; print(ephys.Spikes())"
+    return [
+        f"{djops} credentials alice --to {here}/alice -C {here}",
+        f'(cd {here}/alice && PYTHONPATH=../src {sys.executable} -c "{show}")',
+        f"{djops} grant alice viewer imaging -C {here}",
+    ]
+
+
+def _show(result: Demo) -> str:
+    from djops.report.table import table
+
+    servers = [(server.title, server.endpoint, server.version) for server in result.servers]
+    people = [
+        (person.name, "; ".join(person.grants), ", ".join(person.writes), ", ".join(person.reads))
+        for person in result.people
+    ]
+    return "\n".join(
+        [
+            f"The lab of project {result.project} is up; its repository is {result.directory}.",
+            "",
+            table(("server", "endpoint", "version"), servers),
+            "",
+            table(("person", "holds", "adds to", "reads"), people),
+            "",
+            "Try next:",
+            *(f"  {command}" for command in next_commands(result)),
+        ]
+    )
