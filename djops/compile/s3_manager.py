@@ -1,0 +1,86 @@
+"""What djops itself may do on an S3 server with an IAM API."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from djops.compile.s3 import iam_path
+
+MANAGER = "djops-manager"
+"""The IAM user djops works as."""
+
+MANAGER_PATH = "/djops-system/"
+"""Its IAM path: outside of every project's, so that it has no right on itself."""
+
+SCRATCH = "djops_smoke_"
+"""Scratch schemas of ``djops smoke`` begin so: their objects are djops' own to remove."""
+
+_USERS = (
+    "iam:AddUserToGroup",
+    "iam:AttachUserPolicy",
+    "iam:CreateAccessKey",
+    "iam:CreateUser",
+    "iam:DeleteAccessKey",
+    "iam:DeleteUser",
+    "iam:DeleteUserPolicy",
+    "iam:DetachUserPolicy",
+    "iam:GetUser",
+    "iam:GetUserPolicy",
+    "iam:ListAccessKeys",
+    "iam:ListAttachedUserPolicies",
+    "iam:ListGroupsForUser",
+    "iam:ListUserPolicies",
+    "iam:ListUsers",
+    "iam:PutUserPolicy",
+    "iam:RemoveUserFromGroup",
+    "iam:UpdateAccessKey",
+)
+_BUCKETS = (
+    "s3:DeleteBucketPolicy",
+    "s3:GetBucketLocation",
+    "s3:GetBucketPolicy",
+    "s3:GetBucketPublicAccessBlock",
+    "s3:GetBucketVersioning",
+    "s3:ListBucket",
+    "s3:ListBucketMultipartUploads",
+    "s3:ListBucketVersions",
+    "s3:PutBucketPolicy",
+    "s3:PutBucketPublicAccessBlock",
+    "s3:PutBucketVersioning",
+)
+_OBJECTS = ("s3:AbortMultipartUpload", "s3:GetObject", "s3:GetObjectVersion", "s3:PutObject")
+_REMOVALS = ("s3:DeleteObject", "s3:DeleteObjectVersion")
+
+
+def manager_policy(project: str, account: str, buckets: Iterable[str]) -> Mapping[str, Any]:
+    """Render the policy of djops' own IAM user.
+
+    Whoever may write policies of users and make keys for them can give himself every right in the
+    account, where the server knows no permission boundaries (Ceph does not). So its key is to be
+    guarded like the account's root key; the policy keeps djops from touching others by mistake.
+
+    Args:
+        project: Users below its IAM path are djops' own.
+        account: The account's id, as in ARNs.
+        buckets: Buckets of the project's stores.
+
+    Returns:
+        An IAM policy document.
+    """
+    names = sorted(set(buckets))
+    users = [f"arn:aws:iam::{account}:user{iam_path(project)}*"]
+    statements = [
+        _allow(_USERS, users),
+        _allow(_BUCKETS, [f"arn:aws:s3:::{name}" for name in names]),
+        _allow(_OBJECTS, [f"arn:aws:s3:::{name}/*" for name in names]),
+        _allow(_REMOVALS, [f"arn:aws:s3:::{name}/*/{SCRATCH}*" for name in names]),
+    ]
+    return {
+        "Version": "2012-10-17",
+        "Statement": [statement for statement in statements if statement["Resource"]],
+    }
+
+
+def _allow(actions: Iterable[str], resources: list[str]) -> dict[str, Any]:
+    return {"Effect": "Allow", "Action": sorted(actions), "Resource": resources}

@@ -1,0 +1,114 @@
+"""The two identities djops has on the lab's object store: the account's root, and its everyday user."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from djops.compile.s3 import POLICY_NAME
+from djops.compile.s3_manager import MANAGER, MANAGER_PATH, manager_policy
+from djops.errors import AccessDeniedError, StartError
+from djops.plan.operations import AwsCall
+from djops.plan.s3 import canonical
+from djops.systems.connections import S3Connection, Secret
+from djops.systems.files import read_json, write_json
+from djops.systems.local.ceph_config import ACCOUNT_ID
+from djops.systems.s3 import S3
+
+Connect = Callable[[str, Secret], S3Connection]
+Admin = Callable[..., "subprocess.CompletedProcess[str]"]
+
+ROOT = "root"
+_ACCOUNT_NAME = "lab"
+
+
+def ensure_root(file: Path, connect: Connect, admin: Admin) -> S3Connection:
+    """Make sure that the account, its root user and a key of it are there. Idempotent.
+
+    Args:
+        file: Where the key is kept.
+        connect: Makes a connection out of a key.
+        admin: Runs ``radosgw-admin`` with arguments.
+
+    Returns:
+        The connection as root.
+
+    Raises:
+        StartError: ``E_START`` when Ceph's own administration fails.
+    """
+    kept = read_json(file)
+    if kept is not None:
+        connection = connect(str(kept["access_key"]), Secret(str(kept["secret_key"])))
+        if _accepted(connection):
+            return connection
+    # In accounts, 0 lifts the limit on buckets and -1 forbids them; for users, -1 lifts it.
+    limits = ("--max-users=-1", "--max-groups=-1", "--max-roles=-1", "--max-buckets=0", "--max-access-keys=4")
+    account = f"--account-id={ACCOUNT_ID}"
+    known = admin("account", "get", account)
+    if known.returncode != 0:
+        _checked(admin("account", "create", f"--account-name={_ACCOUNT_NAME}", account, *limits))
+    user = admin("user", "info", f"--uid={ROOT}")
+    if user.returncode != 0:
+        options = (f"--display-name={ROOT}", account, "--account-root", "--gen-access-key", "--gen-secret")
+        user = _checked(admin("user", "create", f"--uid={ROOT}", *options))
+    elif not _first_key(user):
+        user = _checked(admin("key", "create", f"--uid={ROOT}", "--gen-access-key", "--gen-secret"))
+    access_key, secret_key = _first_key(user) or ("", "")
+    write_json(file, {"access_key": access_key, "secret_key": secret_key})
+    return connect(access_key, Secret(secret_key))
+
+
+def ensure_manager(file: Path, root: S3Connection, project: str, buckets: Iterable[str]) -> None:
+    """Make sure that djops' IAM user is there with its policy and the one key that is kept. Idempotent.
+
+    Args:
+        file: Where its key is kept.
+        root: The connection as the account's root.
+        project: The project, whose users it manages.
+        buckets: The project's buckets.
+
+    Raises:
+        ApplyError: ``E_APPLY`` when the gateway says no.
+    """
+    server, who = S3(root), {"UserName": MANAGER}
+    if server.ask("iam", "GetUser", None, **who) is None:
+        server.call(AwsCall("iam", "CreateUser", {**who, "Path": MANAGER_PATH}))
+    user, wanted = server.user(MANAGER), manager_policy(project, ACCOUNT_ID, buckets)
+    if canonical(user.policies.get(POLICY_NAME)) != canonical(wanted):
+        document = {"PolicyName": POLICY_NAME, "PolicyDocument": canonical(wanted)}
+        server.call(AwsCall("iam", "PutUserPolicy", {**who, **document}))
+    kept = (read_json(file) or {}).get("access_key")
+    # A key whose secret was lost between its making and its keeping is of use to nobody.
+    for key, active in user.keys.items():
+        if key != kept or not active:
+            gone = {**who, "AccessKeyId": key}
+            server.call(AwsCall("iam", "DeleteAccessKey", gone, missing_is_done=True))
+    if not user.keys.get(str(kept), False):
+        made = server.call(AwsCall("iam", "CreateAccessKey", who))["AccessKey"]
+        write_json(file, {"access_key": made["AccessKeyId"], "secret_key": made["SecretAccessKey"]})
+
+
+def _accepted(connection: S3Connection) -> bool:
+    """Tell whether the gateway knows a key."""
+    try:
+        S3(connection).ask("iam", "ListUsers", None, MaxItems=1)
+    except AccessDeniedError:
+        return False
+    return True
+
+
+def _checked(done: subprocess.CompletedProcess[str]) -> subprocess.CompletedProcess[str]:
+    if done.returncode != 0:
+        # Never its output: that is where keys are.
+        last = "\n".join(done.stderr.strip().splitlines()[-5:])
+        raise StartError(f"Ceph's accounts could not be made:\n{last}")
+    return done
+
+
+def _first_key(user: subprocess.CompletedProcess[str]) -> tuple[str, str] | None:
+    for key in json.loads(user.stdout).get("keys", ()):
+        if key.get("active", True):
+            return str(key["access_key"]), str(key["secret_key"])
+    return None
