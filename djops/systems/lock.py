@@ -50,6 +50,10 @@ def _acquire(path: Path) -> int | None:
     try:
         with disk_errors(path):
             handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except FileNotFoundError as error:
+        raise DjopsError(
+            "this lab was removed meanwhile", where=str(path), code="E_STATE", hint="run it again"
+        ) from error
     except PermissionError as error:
         raise DjopsError(
             "this lab belongs to somebody else",

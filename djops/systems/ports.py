@@ -127,11 +127,18 @@ def _listening_inodes(port: int) -> Iterator[str]:
 
 
 def _has_socket(process: Path, inodes: Collection[str]) -> bool:
+    wanted = {f"socket:[{inode}]" for inode in inodes}
     try:
-        targets = [str(entry.readlink()) for entry in (process / "fd").iterdir()]
+        return any(_target(entry) in wanted for entry in (process / "fd").iterdir())
     except OSError:
         return False
-    return any(target == f"socket:[{inode}]" for target in targets for inode in inodes)
+
+
+def _target(entry: Path) -> str:
+    try:
+        return str(entry.readlink())
+    except OSError:  # closed meanwhile
+        return ""
 
 
 def _command(process: Path) -> str:

@@ -1,0 +1,96 @@
+"""Labs for tests: a bare directory for one server, or a whole project with all three."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from djops.systems import tls
+from djops.systems.local import labfile
+from djops.systems.local.labfile import LabFile
+from djops.systems.local.server import Lab, Server
+from djops.systems.paths import lab_directory, server_account
+
+
+@contextlib.contextmanager
+def data_home() -> Iterator[Path]:
+    """Give labs a place of their own, and remove it in the end."""
+    # Not pytest's directory: nobody but the caller can enter that, and servers have an account of their own.
+    base = Path(tempfile.mkdtemp(prefix="djops-test-"))
+    base.chmod(0o711)
+    before = os.environ.get("DJOPS_DATA_HOME")
+    os.environ["DJOPS_DATA_HOME"] = str(base)
+    try:
+        yield base
+    finally:
+        if before is None:
+            del os.environ["DJOPS_DATA_HOME"]
+        else:
+            os.environ["DJOPS_DATA_HOME"] = before
+        shutil.rmtree(base)
+
+
+def bare_lab(kind: type[Server], project: str) -> Lab:
+    """Make what one server needs of a lab, below the current data home.
+
+    Args:
+        kind: The server's class.
+        project: Name of the project.
+    """
+    account = server_account()
+    directory = lab_directory(project, "local")
+    labfile.make_directories(directory, account)
+    tls.ensure(directory / "tls", project, account)
+    file = labfile.with_ports(LabFile(project, "local"), kind.port_names)
+    labfile.write(directory, file)
+    return labfile.lab_at(directory, file, account)
+
+
+@dataclass(frozen=True)
+class Process:
+    """A process that has to do with a directory.
+
+    Attributes:
+        pid: Its id.
+        arguments: Its command line.
+    """
+
+    pid: int
+    arguments: tuple[str, ...]
+
+
+def processes_of(directory: Path) -> list[Process]:
+    """Find all live processes whose command line names a directory.
+
+    Args:
+        directory: The directory.
+    """
+    found = []
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit() or int(entry.name) == os.getpid():
+            continue
+        try:
+            arguments = (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")
+            state = (entry / "stat").read_text().rpartition(")")[2].split()[0]
+        except OSError:
+            continue
+        if state not in "ZX" and any(str(directory) in argument for argument in arguments):
+            found.append(Process(int(entry.name), tuple(arguments)))
+    return found
+
+
+def kill_all(directory: Path) -> None:
+    """Kill every process whose command line names a directory; for the end of a test.
+
+    Args:
+        directory: The directory.
+    """
+    for process in processes_of(directory):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process.pid, signal.SIGKILL)
