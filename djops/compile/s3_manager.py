@@ -16,6 +16,20 @@ MANAGER_PATH = "/djops-system/"
 SCRATCH = "djops_smoke_"
 """Scratch schemas of ``djops smoke`` begin so: their objects are djops' own to remove."""
 
+
+def scratch_project(project: str, token: str) -> str:
+    """Name the project that marks what one ``djops smoke`` makes.
+
+    Args:
+        project: The real project's name.
+        token: What tells this test from others, at most six characters.
+
+    Returns:
+        A project name; its principals are under an IAM path of their own, out of the real project's sight.
+    """
+    return f"{project[:17]}-smoke-{token}"
+
+
 _USERS = (
     "iam:AddUserToGroup",
     "iam:AttachUserPolicy",
@@ -31,7 +45,6 @@ _USERS = (
     "iam:ListAttachedUserPolicies",
     "iam:ListGroupsForUser",
     "iam:ListUserPolicies",
-    "iam:ListUsers",
     "iam:PutUserPolicy",
     "iam:RemoveUserFromGroup",
     "iam:UpdateAccessKey",
@@ -69,9 +82,12 @@ def manager_policy(project: str, account: str, buckets: Iterable[str]) -> Mappin
         An IAM policy document.
     """
     names = sorted(set(buckets))
-    users = [f"arn:aws:iam::{account}:user{iam_path(project)}*"]
+    scratch = iam_path(scratch_project(project, "*"))
+    users = [f"arn:aws:iam::{account}:user{path}*" for path in (iam_path(project), scratch)]
     statements = [
         _allow(_USERS, users),
+        # Ceph asks for ListUsers on the account as a whole, whatever the path prefix.
+        _allow(("iam:ListUsers",), ["*"]),
         _allow(_BUCKETS, [f"arn:aws:s3:::{name}" for name in names]),
         _allow(_OBJECTS, [f"arn:aws:s3:::{name}/*" for name in names]),
         _allow(_REMOVALS, [f"arn:aws:s3:::{name}/*/{SCRATCH}*" for name in names]),

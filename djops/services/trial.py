@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from djops.compile.s3 import schema_prefixes
+from djops.compile.s3_manager import SCRATCH, scratch_project
 from djops.compile.sql import quote_identifier
 from djops.errors import ApplyError, DjopsError, LockedError
 from djops.model.graph import PipelineGraph
@@ -26,9 +27,6 @@ from djops.services.site import Site
 from djops.systems.files import read_json, write_json
 from djops.systems.paths import private_directory
 from djops.systems.progress import Progress
-
-SCHEMA_PREFIX = "djops_smoke_"
-"""djops' own account may make and grant schemas that begin so, and no others but the project's."""
 
 
 @dataclass(frozen=True)
@@ -47,12 +45,12 @@ class Trial:
     def fresh(cls, site: Site) -> Trial:
         """Think of names that nothing has yet."""
         token = secrets.token_hex(3)
-        return cls(f"{site.project.project[:17]}-smoke-{token}", SCHEMA_PREFIX + token)
+        return cls(scratch_project(site.project.project, token), SCRATCH + token)
 
     @property
     def token(self) -> str:
         """What tells it from other tests."""
-        return self.schema.removeprefix(SCHEMA_PREFIX)
+        return self.schema.removeprefix(SCRATCH)
 
     def principal(self, role: str) -> str:
         """Name the principal that tries a role."""
