@@ -17,6 +17,8 @@ PASSWORD_FIELD = "database.password"  # noqa: S105  the field's name, as the cli
 STATE_FACT = "database_state"
 """Beside a secret: ``set`` once the password is known to be in force."""
 
+_NOBODY = Account(kind=None, project=None)
+
 NOT_WANTED = ("nothing in the project file gives it",)
 
 
@@ -426,12 +428,19 @@ class RevokePrivileges(_Privileges):
 
 @dataclass(frozen=True, kw_only=True)
 class _Membership(MysqlChange):
-    """A role and members that get or lose it in one atomic statement."""
+    """A role and members that get or lose it in one atomic statement.
+
+    Attributes:
+        role: The role.
+        members: Accounts or roles.
+        admin: Whether the members may pass it on.
+        inner: Whether the members are roles themselves.
+    """
 
     role: AccountId
     members: tuple[AccountId, ...]
     admin: bool = False
-    meaning: str = ""
+    inner: bool = False
 
     @property
     def object(self) -> str:
@@ -475,7 +484,9 @@ class GrantRole(_Membership):
 
     def reverse(self) -> Change:
         """Return the revocation."""
-        return RevokeRole(role=self.role, members=self.members, admin=self.admin, why=self.why)
+        return RevokeRole(
+            role=self.role, members=self.members, admin=self.admin, inner=self.inner, why=self.why
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -508,7 +519,9 @@ class RevokeRole(_Membership):
 
     def reverse(self) -> Change:
         """Return the grant."""
-        return GrantRole(role=self.role, members=self.members, admin=self.admin, why=self.why)
+        return GrantRole(
+            role=self.role, members=self.members, admin=self.admin, inner=self.inner, why=self.why
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -663,7 +676,7 @@ def _account_changes(
         account = found.accounts[name]
         why = "no right uses it any more" if account.kind == "role" else "it is not in the project file"
         yield DropAccount(name=name, account=account, secret=reasons.secret_of.get(name.user, ""), why=(why,))
-    for name, account in sorted(wanted.accounts.items()):
+    for name, account in sorted(wanted.accounts.items(), key=lambda item: (item[1].kind != "role", item[0])):
         there = found.accounts.get(name)
         if account.kind == "role":
             if there is None:
@@ -724,20 +737,21 @@ def _membership_changes(
     reasons: Reasons,
 ) -> Iterable[Change]:
     kept = frozenset(kept)
-    more: dict[tuple[AccountId, bool, tuple[str, ...]], list[AccountId]] = defaultdict(list)
-    less: dict[tuple[AccountId, bool], list[AccountId]] = defaultdict(list)
+    more: dict[tuple[AccountId, bool, bool, tuple[str, ...]], list[AccountId]] = defaultdict(list)
+    less: dict[tuple[AccountId, bool, bool], list[AccountId]] = defaultdict(list)
     for edge in sorted(wanted.edges.keys() | found.edges.keys()):
         if dropped & {edge.role, edge.member} or not kept & {edge.role, edge.member}:
             continue
         should, does = wanted.edges.get(edge), found.edges.get(edge)
+        inner = any(state.accounts.get(edge.member, _NOBODY).kind == "role" for state in (wanted, found))
         if does is not None and (should is None or (does and not should)):
-            less[edge.role, does].append(edge.member)
+            less[edge.role, does, inner].append(edge.member)
         if should is not None and (does is None or should != does):
-            more[edge.role, should, reasons.edge(edge, wanted.accounts)].append(edge.member)
-    for (role, admin, why), members in more.items():
-        yield GrantRole(role=role, members=tuple(members), admin=admin, why=why)
-    for (role, admin), members in less.items():
-        yield RevokeRole(role=role, members=tuple(members), admin=admin, why=NOT_WANTED)
+            more[edge.role, should, inner, reasons.edge(edge, wanted.accounts)].append(edge.member)
+    for (role, admin, inner, why), members in sorted(more.items(), key=lambda item: not item[0][2]):
+        yield GrantRole(role=role, members=tuple(members), admin=admin, inner=inner, why=why)
+    for (role, admin, inner), members in less.items():
+        yield RevokeRole(role=role, members=tuple(members), admin=admin, inner=inner, why=NOT_WANTED)
 
 
 def _default_changes(wanted: MysqlState, found: MysqlState, kept: Iterable[AccountId]) -> Iterable[Change]:

@@ -9,7 +9,14 @@ from typing import Any
 
 from djops.compile.mysql_state import AccountId
 from djops.plan.change import Change, Plan, Risk, System
-from djops.plan.mysql import GrantPrivileges, RevokePrivileges
+from djops.plan.mysql import (
+    CreateRole,
+    DropAccount,
+    GrantPrivileges,
+    GrantRole,
+    RevokePrivileges,
+    RevokeRole,
+)
 from djops.plan.operations import Operation, Sql
 from djops.report.table import colour, printable, table
 
@@ -95,22 +102,41 @@ def _rows(changes: Sequence[Change], *, full: bool, coloured: bool) -> str:
     )
 
 
-def _bundle(change: Change) -> tuple[type[Change], AccountId] | None:
-    """Tell which changes may share a line: privileges given to, or taken from, one grantee."""
-    if isinstance(change, GrantPrivileges | RevokePrivileges):
-        return type(change), change.grantee
+def _bundle(change: Change) -> tuple[type[Change], AccountId | None] | None:
+    """Tell which changes may share a line: one grantee's privileges, and what only concerns roles."""
+    match change:
+        case GrantPrivileges() | RevokePrivileges():
+            return type(change), change.grantee
+        case CreateRole() | GrantRole(inner=True) | RevokeRole(inner=True):
+            return type(change), None
+        case DropAccount(account=account) if account.kind == "role":
+            return type(change), None
     return None
 
 
 def _bundled(changes: Sequence[Change]) -> str:
-    privileges: Counter[str] = Counter()
-    grantee = ""
-    for change in changes:
-        if isinstance(change, GrantPrivileges | RevokePrivileges):
-            grantee = str(change.grantee)
-            privileges.update(change.privileges.keys())
-    lost = "no longer " if isinstance(changes[0], RevokePrivileges) else ""
-    return f"{grantee}: {lost}{', '.join(sorted(privileges))} on {len(changes)} schemas or tables"
+    """Describe changes that share a line."""
+    first, count = changes[0], len(changes)
+    match first:
+        case GrantPrivileges() | RevokePrivileges():
+            names = {
+                n for c in changes if isinstance(c, GrantPrivileges | RevokePrivileges) for n in c.privileges
+            }
+            lost = "no longer " if isinstance(first, RevokePrivileges) else ""
+            return f"{first.grantee}: {lost}{', '.join(sorted(names))} on {count} schemas or tables"
+        case GrantRole():
+            return f"roles that include others: {count} memberships"
+        case RevokeRole():
+            return f"roles that no longer include others: {count} memberships"
+        case DropAccount():
+            return f"{count} roles: dropped"
+    return f"{count} roles: created"
+
+
+def _reason(changes: Sequence[Change]) -> str:
+    """Return the reason of changes that share a line, when they share that too."""
+    reasons = {change.why for change in changes}
+    return "; ".join(changes[0].why) if len(reasons) == 1 else "for the people and services below"
 
 
 def plan_sql(plan: Plan) -> str:

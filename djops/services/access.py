@@ -237,9 +237,18 @@ def _reasons(project: Project, rights: Rights, found: MysqlState) -> Reasons:
 
 
 def _entries(rights: Rights) -> Mapping[str, tuple[str, ...]]:
+    """Return for each principal the lines of the project file that give it something."""
+    lines: dict[str, dict[tuple[str, str], dict[str, None]]] = {}
+    for right in rights.rights:
+        because = right.because
+        if because.relation == "target":
+            line = lines.setdefault(right.principal, {}).setdefault((because.entry, because.role), {})
+            line[because.target] = None
     return {
-        principal: tuple(dict.fromkeys(str(r.because) for r in held if r.because.relation == "target"))
-        for principal, held in rights.by_principal.items()
+        principal: tuple(
+            f"{entry}: {role} on {', '.join(targets)}" for (entry, role), targets in found.items()
+        )
+        for principal, found in lines.items()
     }
 
 
