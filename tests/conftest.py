@@ -1,0 +1,56 @@
+"""One lab with all three servers for the whole run, away from the user's own labs."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+import pytest
+
+from tests.support.labs import data_home, kill_all
+
+PROJECT_FILE = "djops.yaml"
+
+
+@dataclass(frozen=True)
+class LabUnderTest:
+    """A copy of the demo pipeline's repository, with its lab up and nothing declared or granted yet.
+
+    Attributes:
+        project_file: Its ``djops.yaml``.
+        directory: The lab's directory.
+    """
+
+    project_file: Path
+    directory: Path
+
+    @property
+    def repository(self) -> Path:
+        """The folder of the project file."""
+        return self.project_file.parent
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _labs_home() -> Iterator[Path]:
+    """Keep every lab of the run in a directory of its own; fetched programs come from the usual cache."""
+    with data_home() as base:
+        yield base
+        kill_all(base)
+
+
+@pytest.fixture(scope="session")
+def lab(_labs_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabUnderTest]:
+    """The lab that tests share; who takes a server down brings it up again."""
+    from djops.services import lab as labs
+    from djops.services.project import load_project
+
+    repository = tmp_path_factory.mktemp("demo") / "demo-lab"
+    with resources.as_file(resources.files("djops") / "demo_pipeline") as shipped:
+        shutil.copytree(shipped, repository)
+    project = load_project(repository / PROJECT_FILE)
+    up = labs.up(project, "local")
+    yield LabUnderTest(repository / PROJECT_FILE, up.directory)
+    labs.down(project, "local", purge=True)
