@@ -115,6 +115,16 @@ def install(
             raise apt.not_installable(name, str(error), hint) from error
 
 
+def installed(name: str, packages: Sequence[str]) -> Prefix | None:
+    """Return programs that are there already, and fetch nothing.
+
+    Args:
+        name: What the prefix is called.
+        packages: Packages wanted, as :func:`install` was told.
+    """
+    return _present(name, packages)
+
+
 def _present(name: str, wanted: Sequence[str]) -> Prefix | None:
     """Return what is unpacked already, when it is whole."""
     record = read_json(roots().programs / f"{name}.json")

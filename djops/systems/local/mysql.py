@@ -47,6 +47,7 @@ _GRANT_TABLES = (
     "default_roles",
     "global_grants",
 )
+_CLIENTS = ("mysql", "mysqldump", "mysqladmin", "mysqlshow")
 _APPARMOR = Path("/etc/apparmor.d/usr.sbin.mysqld")
 
 _CONFIGURATION = """\
@@ -308,6 +309,23 @@ def manager_connection(lab: Lab) -> MysqlConnection | None:
         lab: The lab.
     """
     return _connection(lab, "mysql-manager.json")
+
+
+def clients() -> dict[str, list[str]]:
+    """Find MySQL's client programs, on PATH or beside the lab's server.
+
+    Returns:
+        The beginning of each one's argv, by its name; MariaDB's only where there are no others.
+    """
+    prefix = debian.installed("mysql", _PACKAGES)
+    found: dict[str, list[str]] = {}
+    for name in _CLIENTS:
+        on_path = shutil.which(name)
+        if prefix is not None and (prefix.path / "usr" / "bin" / name).exists():
+            found[name] = debian.loader_command(prefix.path, f"usr/bin/{name}")
+        elif on_path is not None:
+            found[name] = [on_path]
+    return found
 
 
 def grant_manager(root: MysqlConnection, schemas: Iterable[str]) -> None:
