@@ -128,7 +128,9 @@ def daemons_of(lab: Path) -> Iterator[tuple[str, Daemon]]:
                     part.decode() for part in (process / "environ").read_bytes().split(b"\0") if b"=" in part
                 ]
                 environment = dict(pair.split("=", 1) for pair in pairs)
-                yield program_of(argv), Daemon(argv, environment, directory)
+                # mysqld moves into its data directory, which a fresh one does not have yet.
+                home = lab / directory.relative_to(lab).parts[0]
+                yield program_of(argv), Daemon(argv, environment, home)
 
 
 def program_of(argv: Sequence[str]) -> str:
@@ -157,6 +159,7 @@ class Hand:
         for folder in (
             "mysql/tmp",
             "ceph/run",
+            "ceph/log",
             "ceph/data/mon",
             "ceph/data/osd",
             "openbao/raft",
@@ -218,8 +221,8 @@ class Hand:
         self.tool("ceph-osd", "--mkfs", "-i", "0", *fresh, "--keyring", "data/osd.0.keyring")
         self.spawn(mon)
         wait(lambda: connects(self.template.ports["s3_mon"]))
-        log = self.lab / "osd.log"
-        self.spawn(osd, log)
+        log = self.lab / "ceph" / "log" / "osd.log"
+        self.spawn(osd)
         wait(lambda: b"booting -> active" in log.read_bytes())
         self.spawn(self.template.daemons["radosgw"])
         port = self.template.ports["s3"]
@@ -244,13 +247,13 @@ class Hand:
         options = {"cwd": daemon.directory, "env": daemon.environment, **self.identity}
         subprocess.run(command, check=True, capture_output=True, umask=0o077, **options)  # type: ignore[call-overload]
 
-    def spawn(self, daemon: Daemon, log: Path | None = None) -> None:
-        """Start a server."""
+    def spawn(self, daemon: Daemon) -> None:
+        """Start a server, which writes a log of its own."""
         options = {"cwd": daemon.directory, "env": daemon.environment, **self.identity}
-        with (log or Path(os.devnull)).open("wb") as stream:
-            process = subprocess.Popen(  # type: ignore[call-overload]
-                daemon.argv, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream, umask=0o077, **options
-            )
+        nowhere = subprocess.DEVNULL
+        process = subprocess.Popen(  # type: ignore[call-overload]
+            daemon.argv, stdin=nowhere, stdout=nowhere, stderr=nowhere, umask=0o077, **options
+        )
         self.running.append(process)
 
 
