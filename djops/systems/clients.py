@@ -72,17 +72,19 @@ def mysql_options(connection: MysqlConnection) -> str:
     Returns:
         The file's content. TLS is demanded, the certificate verified where the authority is known.
     """
-    mode = "VERIFY_IDENTITY" if connection.ca else "REQUIRED"
     options = {
         "host": connection.host,
         "port": str(connection.port),
         "protocol": "TCP",
         "user": connection.user,
         "password": connection.password.reveal(),
-        "loose-ssl-mode": mode,
-        **({"ssl-ca": str(connection.ca), "loose-ssl-verify-server-cert": "1"} if connection.ca else {}),
+        "loose-ssl-mode": "VERIFY_IDENTITY" if connection.ca else "REQUIRED",
+        **({"ssl-ca": str(connection.ca)} if connection.ca else {}),
     }
-    return "[client]\n" + "".join(f"{key} = {_option_value(value)}\n" for key, value in options.items())
+    lines = [f"{key} = {_option_value(value)}" for key, value in options.items()]
+    # MariaDB's clients know no ssl-mode, and MySQL's not this.
+    verify = ["[client-mariadb]", "ssl-verify-server-cert"] if connection.ca else []
+    return "\n".join(["[client]", *lines, *verify, ""])
 
 
 def hand_s3(connection: S3Connection, *, loopback_only: bool) -> Handed:
