@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping
 from itertools import combinations
 
-from djops.errors import ConfigError, DjopsError, PipelineError
+from djops.errors import ConfigError, DjopsError
 from djops.model.findings import Finding
 from djops.model.graph import PipelineGraph
 from djops.model.loading import path_text
@@ -217,12 +217,11 @@ def _check_upstream_cycle(look: _Check) -> _Found:
         for name, entry in look.project.schemas.items()
         if entry.upstream
     }
-    try:
-        _ = PipelineGraph(schemas=look.schemas, extra=extra).order
-    except PipelineError as error:
-        path = error.message.rpartition(": ")[2].split(" -> ")
-        where = next((("schemas", name, "upstream") for name in path if name in extra), ("schemas",))
-        yield look.error(where, error.message, "remove one of these `upstream` entries", "E_CYCLE")
+    cycle = PipelineGraph(schemas=look.schemas, extra=extra).cycle
+    if cycle is not None:
+        where = next((("schemas", name, "upstream") for name in cycle if name in extra), ("schemas",))
+        message = f"the schemas depend on each other in a cycle: {' -> '.join(cycle)}"
+        yield look.error(where, message, "remove one of these `upstream` entries", "E_CYCLE")
 
 
 def _check_stores(look: _Check) -> _Found:

@@ -8,7 +8,7 @@ only knows what holds for any of them.
 from __future__ import annotations
 
 import graphlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -84,6 +84,19 @@ class PipelineGraph:
                 found[parent].add(schema)
         return {schema: frozenset(below) for schema, below in found.items()}
 
+    @property
+    def _sorted_parents(self) -> Mapping[str, Sequence[str]]:
+        return {name: sorted(above) for name, above in sorted(self.parents.items())}
+
+    @cached_property
+    def cycle(self) -> tuple[str, ...] | None:
+        """A path from a schema over its parents back to itself, or ``None`` when there is none."""
+        try:
+            graphlib.TopologicalSorter(self._sorted_parents).prepare()
+        except graphlib.CycleError as error:
+            return tuple(reversed(error.args[1]))
+        return None
+
     @cached_property
     def order(self) -> tuple[str, ...]:
         """All schemas, parents before children, alphabetical where free.
@@ -91,16 +104,14 @@ class PipelineGraph:
         Raises:
             PipelineError: ``E_CYCLE`` naming the path of the cycle.
         """
-        sorter = graphlib.TopologicalSorter({name: sorted(above) for name, above in sorted(self.parents.items())})
-        try:
-            sorter.prepare()
-        except graphlib.CycleError as error:
-            path = " -> ".join(reversed(error.args[1]))
+        if self.cycle is not None:
             raise PipelineError(
-                f"the schemas depend on each other in a cycle: {path}",
+                f"the schemas depend on each other in a cycle: {' -> '.join(self.cycle)}",
                 code="E_CYCLE",
                 hint="dependencies between schemas must run one way; move the table that closes the circle",
-            ) from error
+            )
+        sorter = graphlib.TopologicalSorter(self._sorted_parents)
+        sorter.prepare()
         ordered: list[str] = []
         while sorter.is_active():
             ready = sorted(sorter.get_ready())

@@ -2,11 +2,52 @@
 
 from __future__ import annotations
 
+import datetime as dt
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 
+from djops.errors import ConfigError, DjopsError, ManyErrors, PipelineError
 from djops.model import loading
+from djops.model.checking import check, remarks, reserved_schema, stage_of
+from djops.model.compare import disagreements
+from djops.model.findings import Finding
+from djops.model.graph import PipelineGraph, TableName, merge
+from djops.model.nearest import advice
 from djops.model.project import Project
-from djops.systems import projectfile
+from djops.model.source import CodecUse, SourceReading, read_source
+from djops.model.symbols import SourceFile
+from djops.model.yamltree import Positions
+from djops.systems import projectfile, sources
+from djops.systems.resources import load_roles
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A project whose file and source were read and agree.
+
+    Attributes:
+        project: The project file's content.
+        project_file: The file.
+        positions: Where in the file everything stands.
+        graph: The pipeline as code and project file tell it; only its own schemas.
+        findings: What is worth knowing.
+        codecs: Every attribute whose values go to an object store.
+        places: File and line of each table's class.
+    """
+
+    project: Project
+    project_file: Path
+    positions: Positions
+    graph: PipelineGraph
+    findings: tuple[Finding, ...]
+    codecs: tuple[CodecUse, ...]
+    places: Mapping[TableName, str]
+
+    def stage(self, schema: str) -> str:
+        """Return a schema's stage."""
+        return stage_of(self.project, schema)
 
 
 def load_project(project_file: Path) -> Project:
@@ -21,5 +62,195 @@ def load_project(project_file: Path) -> Project:
     Raises:
         ConfigError: One thing is wrong with the file; ManyErrors: several.
     """
-    project, _ = loading.load(projectfile.read(project_file), projectfile.shown(project_file))
-    return project
+    return _read(project_file)[0]
+
+
+def _read(project_file: Path) -> tuple[Project, Positions]:
+    return loading.load(projectfile.read(project_file), projectfile.shown(project_file))
+
+
+def load(project_file: Path, today: dt.date | None = None) -> Loaded:
+    """Read the project file and the pipeline's source, and check them against each other.
+
+    Args:
+        project_file: The ``djops.yaml``.
+        today: The day on which grants are judged; this day (UTC) unless given.
+
+    Returns:
+        The project, its graph and what is worth knowing about both.
+
+    Raises:
+        ConfigError: Something is wrong with the file.
+        PipelineError: The source does not parse, or schemas depend on each other in a circle.
+        ManyErrors: Several things are wrong.
+    """
+    project, places = _read(project_file)
+    return check_project(project, places, project_file, today)
+
+
+def load_text(text: str, project_file: Path, today: dt.date | None = None) -> Loaded:
+    """Check what a project file would hold, before it is written.
+
+    Args:
+        text: The content.
+        project_file: The file it is meant for; its folder is where the pipeline is.
+        today: The day on which grants are judged; this day (UTC) unless given.
+
+    Returns:
+        As :func:`load` does, and with the same errors.
+    """
+    project, places = loading.load(text, projectfile.shown(project_file))
+    return check_project(project, places, project_file, today)
+
+
+def check_project(
+    project: Project, places: Positions, project_file: Path, today: dt.date | None = None
+) -> Loaded:
+    """Read a project's source and check both; see :func:`load`."""
+    root = project_file.parent / project.pipeline.path
+    files = sources.read_package(root, project.pipeline.package)
+    named, errors = _named_modules(project, places, files)
+    reading = read_source(files, named)
+    graph = _whole(project, reading)
+    errors += check(project, graph.schemas, load_roles(), places)
+    errors += _reserved(reading)
+    errors += _cycle(graph, reading)
+    if errors:
+        raise ManyErrors(errors) if len(errors) > 1 else errors[0]
+    day = today or dt.datetime.now(dt.UTC).date()
+    findings = (
+        *reading.findings,
+        *_store_findings(project, reading, places),
+        *_outside(project, reading, graph),
+        *_alike(graph),
+        *remarks(project, graph.schemas, places, day),
+    )
+    return Loaded(project, project_file, places, graph, findings, reading.codecs, reading.places)
+
+
+def _named_modules(
+    project: Project, places: Positions, files: Mapping[str, SourceFile]
+) -> tuple[dict[str, str], list[DjopsError]]:
+    """Find the modules that the project file names, by full name or within the package."""
+    found: dict[str, str] = {}
+    errors: list[DjopsError] = []
+    package = project.pipeline.package
+    short = {name.removeprefix(f"{package}."): name for name in files}
+    for schema, entry in project.schemas.items():
+        if entry.module is None:
+            continue
+        full = entry.module if entry.module in files else short.get(entry.module)
+        if full is not None:
+            found.setdefault(full, schema)
+            continue
+        where = places.where("schemas", schema, "module")
+        hint = advice(entry.module, [*files, *short], what="modules")
+        message = f"the pipeline has no module {entry.module!r}"
+        errors.append(ConfigError(message, where=where, hint=hint, code="E_UNKNOWN_MODULE"))
+    return found, errors
+
+
+def _whole(project: Project, reading: SourceReading) -> PipelineGraph:
+    """Unite what code and project file tell; what lies outside of the project is left out."""
+    told = {name for name, entry in project.schemas.items() if not entry.code or entry.module is not None}
+    extra = {name: frozenset(entry.upstream) for name, entry in project.schemas.items() if entry.upstream}
+    graph = merge([reading.graph, PipelineGraph(schemas=frozenset(told), extra=extra)])
+    inside = graph.schemas
+    kept = {name: above & inside for name, above in graph.extra.items() if name in inside}
+    return replace(graph, extra={name: above for name, above in kept.items() if above})
+
+
+def _reserved(reading: SourceReading) -> Iterator[DjopsError]:
+    for name in sorted(reading.graph.schemas):
+        if reason := reserved_schema(name):
+            yield PipelineError(
+                f"the schema {name!r} cannot be part of a pipeline: {reason}",
+                where=reading.graph.modules.get(name),
+                code="E_RESERVED_NAME",
+                hint="rename it",
+            )
+
+
+def _cycle(graph: PipelineGraph, reading: SourceReading) -> Iterator[DjopsError]:
+    """Name a cycle between schemas, with the place of each of its edges."""
+    if graph.cycle is not None:
+        edges = "; ".join(_edge(graph, reading, child, parent) for child, parent in pairwise(graph.cycle))
+        yield PipelineError(
+            f"the schemas depend on each other in a cycle: {' -> '.join(graph.cycle)}",
+            code="E_CYCLE",
+            hint=f"dependencies must run one way: {edges}",
+        )
+
+
+def _edge(graph: PipelineGraph, reading: SourceReading, child: str, parent: str) -> str:
+    for table, above in sorted(graph.references.items()):
+        if table.schema == child and any(one.schema == parent for one in above):
+            return f"{child} references {parent} in {reading.places.get(table, table)}"
+    module = graph.modules.get(child)
+    return f"{module} imports {graph.modules.get(parent)}" if module else f"{child} is upstream of {parent}"
+
+
+def _store_findings(project: Project, reading: SourceReading, places: Positions) -> Iterator[Finding]:
+    for use in reading.codecs:
+        if use.store and use.store not in project.stores:
+            message = (
+                f"{use.table}.{use.attribute} uses the store {use.store!r}, which {places.file} does not have"
+            )
+            yield Finding(
+                "W_UNKNOWN_STORE", message, use.where, advice(use.store, project.stores, what="stores")
+            )
+
+
+def _outside(project: Project, reading: SourceReading, graph: PipelineGraph) -> Iterator[Finding]:
+    for schema, above in sorted(reading.graph.extra.items()):
+        for name in sorted(above - graph.schemas):
+            message = f"the schema {schema!r} depends on {name!r}, which is not part of this project"
+            entry = f"`schemas: {{{name}: {{code: false}}}}`"
+            hint = f"rights on it are somebody else's; to have djops give them: {entry}"
+            yield Finding("W_OUTSIDE", message, graph.modules.get(schema), hint, "info")
+
+
+def _alike(graph: PipelineGraph) -> Iterator[Finding]:
+    folded: dict[str, str] = {}
+    for name in sorted(graph.schemas):
+        first = folded.setdefault(name.casefold(), name)
+        if first != name:
+            message = f"the schemas {first!r} and {name!r} differ only by case"
+            hint = "a server with lower_case_table_names takes them for one; rename one"
+            yield Finding("W_CASE", message, graph.modules.get(name), hint)
+
+
+def compare(loaded: Loaded, database: PipelineGraph) -> tuple[Finding, ...]:
+    """Say where code and database tell different things.
+
+    Args:
+        loaded: The project.
+        database: What the database has of its schemas.
+
+    Returns:
+        Findings that name both sides.
+    """
+    return tuple(disagreements(loaded.graph, database, loaded.places))
+
+
+def live_graph(loaded: Loaded, environment: str | None = None) -> PipelineGraph:
+    """Read the pipeline as the database of an environment has it.
+
+    Args:
+        loaded: The project.
+        environment: Name of the environment; ``None`` means the only one, or ``local``.
+
+    Returns:
+        The graph of those of the project's schemas that exist.
+
+    Raises:
+        ServerUnavailableError: The database does not answer.
+    """
+    from djops.services.site import open_site
+    from djops.systems.mysql import Mysql
+
+    database = Mysql(open_site(loaded.project_file, environment).mysql)
+    try:
+        return database.read_graph(loaded.graph.schemas)
+    finally:
+        database.close()
