@@ -5,6 +5,7 @@ Rows are told apart by number: each principal reads row 1, and has rows of its o
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -81,7 +82,12 @@ class Scratch:
 
     def populate(self) -> None:
         """Compute whatever is pending, reserving each job as one of several workers would."""
-        self.result.populate(reserve_jobs=True)
+        try:
+            self.result.populate(reserve_jobs=True)
+        except SystemExit:
+            # The client's own handler, gone again by now, turns SIGTERM into this.
+            signal.raise_signal(signal.SIGTERM)
+            raise
 
     def delete(self, number: int) -> None:
         """Delete a row and what was computed from it."""
