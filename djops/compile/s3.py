@@ -8,6 +8,7 @@ of a person removes any: only garbage collection does.
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,6 +20,8 @@ from djops.model.roles import Capability
 
 POLICY_NAME = "djops"
 """Name of the one inline policy on each principal."""
+
+_PATTERNS = ("*", "?", "[", "]", "\\", "${", ":")
 
 Document = Mapping[str, Any]
 
@@ -106,16 +109,35 @@ def schema_prefixes(store: Store, schema: str) -> tuple[str, str]:
     """Return the two key prefixes, each with its closing slash, below which a schema's objects lie.
 
     Raises:
-        NameRefusedError: ``E_NAME`` when the name would act as a wildcard or variable in a policy.
+        NameRefusedError: ``E_NAME`` when the name, or a part of the store's location, would be read as
+            something else than itself in a policy or a key.
     """
-    if any(mark in schema for mark in ("*", "?", "${")):
+    reason = "it would lie inside another schema's place" if "/" in schema else None
+    for part in (schema, *store.location.split("/"), store.hash_prefix, store.schema_prefix):
+        reason = reason or _unusable(part)
+    if reason is not None:
         raise NameRefusedError(
-            f"schema {schema!r} cannot have objects: *, ? and ${{ are wildcards in an S3 policy",
+            f"schema {schema!r} cannot have objects in bucket {store.bucket!r}: {reason}",
             hint="rename the schema, or keep its data out of the stores",
         )
     parts = (store.location, store.hash_prefix, schema), (store.location, store.schema_prefix, schema)
     first, second = ("/".join(part for part in path if part) + "/" for path in parts)
     return first, second
+
+
+def _unusable(part: str) -> str | None:
+    """Say why a part of a key cannot be written in a policy so that every server takes it literally.
+
+    AWS escapes wildcards as ``${*}``, which Ceph takes for an empty variable; Ceph escapes them with a
+    backslash, which AWS takes for a character. Ceph also reads ``[...]`` as a set of characters, so that
+    a schema called ``[a-z]`` would open others, and refuses a colon in a resource (20.2.4, measured).
+    """
+    marks = [mark for mark in _PATTERNS if mark in part]
+    if marks:
+        return f"{' '.join(marks)} has a meaning of its own in an S3 policy"
+    if part in (".", "..") or any(unicodedata.category(mark) in ("Cc", "Cs") for mark in part):
+        return f"{part!r} is not kept as it is in a key"
+    return None
 
 
 class _Places:
