@@ -235,7 +235,7 @@ class CephServer:
         with disk_errors(log), contextlib.suppress(FileNotFoundError):
             log.replace(log.with_suffix(".log.1"))
         process.spawn(
-            [*self._command(program[0]), *program[1:], f"--log-file=log/{log.name}"],
+            [*self._command(program[0]), *program[1:], f"--log-file={log}"],
             directory=self._state,
             pid_file=self._pid_file(daemon),
             log=log,
