@@ -493,7 +493,7 @@ class Secrets:
     def _explained(self, error: _RefusedError, method: str, path: str) -> DjopsError:
         status, where, said = error.status, self._connection.address, "; ".join(error.errors)
         if status == HTTPStatus.FORBIDDEN:
-            hint = "djops' policy on the server lacks it; see the documentation of `target: existing`"
+            hint = "djops' policy on the server lacks it; docs/secrets-server.md has the whole of it"
             return AccessDeniedError(f"djops may not {method} {path}", where=where, hint=hint)
         if status == HTTPStatus.SERVICE_UNAVAILABLE:
             return ServerUnavailableError("the secrets server is sealed", where=where, hint="unseal it")
