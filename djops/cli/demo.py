@@ -56,8 +56,13 @@ def _show(result: Demo) -> str:
     from djops.report.table import table
 
     servers = [(server.title, server.endpoint, server.version) for server in result.servers]
+    every = {schema.name for schema in result.schemas}
+
+    def named(schemas: tuple[str, ...]) -> str | None:
+        return "everything" if every.issubset(schemas) else ", ".join(schemas) or None
+
     people = [
-        (person.name, "; ".join(person.grants), ", ".join(person.writes), ", ".join(person.reads))
+        (person.name, "; ".join(person.grants), named(person.writes), named(person.reads))
         for person in result.people
     ]
     return "\n".join(

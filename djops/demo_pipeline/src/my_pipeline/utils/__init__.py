@@ -17,7 +17,8 @@ def voltage(seed, rate):
     """Noise with a sharp negative spike now and then, in microvolts."""
     random = np.random.default_rng(seed)
     trace = random.normal(0.0, 8.0, int(SECONDS * rate)).astype(np.float32)
-    trace[random.choice(trace.size, size=40, replace=False)] -= 120.0
+    spikes = random.integers(20, 60)
+    trace[random.choice(trace.size, size=spikes, replace=False)] -= 120.0
     return trace
 
 
