@@ -204,11 +204,11 @@ sys.exit(status)
 """
 
 
-def driven(tmp_path: Path, script: str, **options: Any) -> subprocess.Popen[bytes]:
+def driven(tmp_path: Path, script: str, first: str = ":", **options: Any) -> subprocess.Popen[bytes]:
     """Start a process that runs a program so, and wait until that program runs."""
     ready = tmp_path / "ready"
     child = subprocess.Popen(
-        [sys.executable, "-c", DRIVER, str(tmp_path), f"touch {ready}; {script}"],
+        [sys.executable, "-c", DRIVER, str(tmp_path), f"{first}; touch {ready}; {script}"],
         start_new_session=True,
         **options,
     )
@@ -222,7 +222,7 @@ def driven(tmp_path: Path, script: str, **options: Any) -> subprocess.Popen[byte
 
 def test_ctrl_c_is_the_programs_and_nothing_is_left(tmp_path: Path) -> None:
     # As a terminal does it: to the whole group.
-    child = driven(tmp_path, "trap 'exit 5' INT; while :; do sleep 0.05; done")
+    child = driven(tmp_path, "while :; do sleep 0.05; done", first="trap 'exit 5' INT")
     os.killpg(child.pid, signal.SIGINT)
     assert child.wait(10) == 5
     assert list((tmp_path / "connect").iterdir()) == []
