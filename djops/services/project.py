@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
-from djops.errors import ConfigError, DjopsError, ManyErrors, PipelineError
+from djops.errors import ConfigError, DjopsError, ManyErrors, PipelineError, UsageError
 from djops.model import loading
 from djops.model.checking import check, remarks, reserved_schema, stage_of
 from djops.model.compare import disagreements
+from djops.model.editing import Edit
 from djops.model.findings import Finding
 from djops.model.graph import PipelineGraph, TableName, merge
 from djops.model.nearest import advice
@@ -19,7 +20,7 @@ from djops.model.project import Project
 from djops.model.source import CodecUse, SourceReading, read_source
 from djops.model.symbols import SourceFile
 from djops.model.yamltree import Positions
-from djops.systems import projectfile, sources
+from djops.systems import projectedit, projectfile, sources
 from djops.systems.resources import load_roles
 
 
@@ -218,6 +219,68 @@ def _alike(graph: PipelineGraph) -> Iterator[Finding]:
             message = f"the schemas {first!r} and {name!r} differ only by case"
             hint = "a server with lower_case_table_names takes them for one; rename one"
             yield Finding("W_CASE", message, graph.modules.get(name), hint)
+
+
+@dataclass(frozen=True)
+class Edited:
+    """A change of the project file.
+
+    Attributes:
+        before: The file's content when it was read.
+        after: What it holds with the change.
+        loaded: The project with the change.
+    """
+
+    before: str
+    after: str
+    loaded: Loaded
+
+    @property
+    def changed(self) -> bool:
+        """Whether there was anything to change."""
+        return self.before != self.after
+
+
+def edit(
+    project_file: Path, decide: Callable[[Loaded], Sequence[Edit]], today: dt.date | None = None
+) -> Edited:
+    """Work out a change of the project file, and check what comes of it; nothing is written yet.
+
+    Args:
+        project_file: The ``djops.yaml``.
+        decide: Says what to change, from :mod:`djops.model.editing`.
+        today: The day on which grants are judged.
+
+    Returns:
+        The change, for :func:`save`.
+
+    Raises:
+        ConfigError: The file was wrong before.
+        UsageError: ``E_...`` as the check names it, when the change would make it wrong.
+    """
+    before = projectfile.read(project_file)
+    loaded = load_text(before, project_file, today)
+    after = projectedit.edit_text(before, projectfile.shown(project_file), decide(loaded))
+    if after == before:
+        return Edited(before, after, loaded)
+    try:
+        return Edited(before, after, load_text(after, project_file, today))
+    except DjopsError as error:
+        # The lines it names are of a file that does not exist.
+        wrong: list[DjopsError] = [
+            UsageError(one.message, hint=one.hint, code=one.code) for one in error.flatten()
+        ]
+        raise (ManyErrors(wrong) if len(wrong) > 1 else wrong[0]) from error
+
+
+def save(edited: Edited, project_file: Path) -> None:
+    """Write a change into the project file, unless somebody else changed it meanwhile.
+
+    Raises:
+        ConfigError: ``E_CHANGED`` when somebody did.
+    """
+    if edited.changed:
+        projectfile.write(project_file, edited.after, expected=edited.before)
 
 
 def compare(loaded: Loaded, database: PipelineGraph) -> tuple[Finding, ...]:
