@@ -63,10 +63,21 @@ def schema_pattern(schema: str, *, escape: bool = True) -> str:
 
     Returns:
         The pattern as ``mysql.db`` stores it, not yet quoted.
+
+    Raises:
+        NameRefusedError: ``E_NAME`` when the pattern is longer than a name may be: MySQL counts the
+            escapes (error 1059, seen on 9.7), so such a schema cannot be granted without opening others.
     """
     if not escape:
         return schema
-    return "".join("\\" + character if character in "_%\\" else character for character in schema)
+    pattern = "".join("\\" + character if character in "_%\\" else character for character in schema)
+    if len(pattern) > MAX_IDENTIFIER:
+        raise NameRefusedError(
+            f"rights on schema {schema!r} cannot be granted: with _, % and \\ escaped its name has "
+            f"{len(pattern)} characters, and MySQL takes {MAX_IDENTIFIER}",
+            hint="shorten the schema's name",
+        )
+    return pattern
 
 
 def unescape_pattern(pattern: str, *, escape: bool = True) -> str | None:

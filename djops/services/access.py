@@ -8,10 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 
-from djops.compile.mysql import compile_mysql, plain_level, role_name
+from djops.compile.mysql import Inventory, compile_mysql, plain_level, role_name
 from djops.compile.mysql_state import MysqlState
 from djops.compile.rights import Rights, compile_rights
-from djops.compile.s3 import compile_s3
+from djops.compile.s3 import S3State, compile_s3
+from djops.compile.secrets_state import SecretsState
 from djops.compile.vault import compile_vault, secret_path
 from djops.errors import AccessDeniedError, ApplyError, DjopsError
 from djops.model.graph import PipelineGraph, merge
@@ -33,7 +34,7 @@ from djops.plan.operations import (
 from djops.plan.s3 import KEY_FACT, STORES_FACT, diff_s3
 from djops.plan.vault import diff_vault
 from djops.services.site import Site
-from djops.systems import passwords
+from djops.systems import journal, passwords
 from djops.systems.lock import locked
 from djops.systems.mysql import Mysql, administered_schemas
 from djops.systems.progress import Progress, Silent
@@ -136,34 +137,49 @@ def make_plan(servers: Servers, wanted: Wanted) -> Plan:
         NotManagedError: A name is taken by somebody else's account.
         PipelineError: ``E_CYCLE`` when schemas depend on each other in a circle.
     """
-    project = wanted.project
-    buckets = [store.bucket for store in project.stores.values()]
-    with ThreadPoolExecutor(2) as pool:
-        reading_s3 = pool.submit(servers.s3.read_state, project.project, buckets) if project.stores else None
-        reading_secrets = pool.submit(servers.secrets.state, project.project)
-        found = servers.mysql.read_state()
-        live, inventory = servers.mysql.read_pipeline(wanted.graph.schemas)
-        found_secrets = reading_secrets.result()
-        found_s3 = reading_s3.result() if reading_s3 else None
-    graph = whole_graph(wanted.graph, live)
+    project, found = wanted.project, _read(servers, wanted)
+    graph = whole_graph(wanted.graph, found.pipeline)
     graph.order  # noqa: B018  raises on a cycle
     rights = compile_rights(project, graph, wanted.roles, wanted.today)
-    needed = {right.schema for right in rights.rights}
-    require_power(servers, found, needed, escape=inventory.escape)
     host = project.environments[servers.site.environment].host_pattern
-    want = compile_mysql(project, host, rights, graph, wanted.roles, inventory)
-    facts = {name: found_secrets.secrets.get(secret_path(project, name), {}) for name in rights.principals}
-    reasons = _reasons(project, rights, found)
+    want = compile_mysql(project, host, rights, graph, wanted.roles, found.inventory)
+    paths = {name: secret_path(project, name) for name in rights.principals}
+    facts = {name: found.secrets.secrets.get(path, {}) for name, path in paths.items()}
     known = {name for name, beside in facts.items() if beside.get(STATE_FACT) == "set"}
-    changes = diff_mysql(project.project, want, found, reasons, known.__contains__)
-    if found_s3 is not None:
-        keeps = {
-            n: KeepKey(secret_path(project, n), tuple(sorted(project.stores))) for n in rights.principals
-        }
-        want_s3 = compile_s3(project, rights)
-        changes += diff_s3(project.project, want_s3, found_s3, keeps, facts, _entries(rights))
-    changes += diff_vault(compile_vault(project, rights), found_secrets)
-    return Plan(in_order(changes), _unmanaged(servers, found))
+    reasons = _reasons(project, rights, found.mysql)
+    changes = diff_mysql(project.project, want, found.mysql, reasons, known.__contains__)
+    if project.stores:
+        keeps = {name: KeepKey(path, tuple(sorted(project.stores))) for name, path in paths.items()}
+        changes += diff_s3(
+            project.project, compile_s3(project, rights), found.s3, keeps, facts, _entries(rights)
+        )
+    changes += diff_vault(compile_vault(project, rights), found.secrets)
+    return Plan(in_order(changes), _unmanaged(servers, found.mysql))
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What the servers hold."""
+
+    mysql: MysqlState
+    pipeline: PipelineGraph
+    inventory: Inventory
+    s3: S3State
+    secrets: SecretsState
+
+
+def _read(servers: Servers, wanted: Wanted) -> _Found:
+    project, schemas = wanted.project, wanted.graph.schemas
+    buckets = [store.bucket for store in project.stores.values()]
+    with ThreadPoolExecutor(2) as pool:
+        reading_s3 = pool.submit(servers.s3.read_state, project.project, buckets) if buckets else None
+        reading_secrets = pool.submit(servers.secrets.state, project.project)
+        mysql = servers.mysql.read_state()
+        # Before the tables are read: the server shows djops only tables on which it has a right.
+        require_power(servers, mysql, schemas, escape=servers.mysql.escapes_patterns())
+        pipeline, inventory = servers.mysql.read_pipeline(schemas)
+        s3 = reading_s3.result() if reading_s3 else S3State()
+        return _Found(mysql, pipeline, inventory, s3, reading_secrets.result())
 
 
 def whole_graph(wanted: PipelineGraph, live: PipelineGraph) -> PipelineGraph:
@@ -279,6 +295,8 @@ def apply(servers: Servers, plan: Plan, progress: Progress | None = None) -> App
     """
     done: list[Change] = []
     executor = _Executor(servers)
+    if plan.changes:
+        journal.record(servers.site.lab, "apply", changes=str(len(plan.changes)))
     with (progress or Silent()).step("Bringing the servers to what djops.yaml says") as step:
         for change in plan.changes:
             step.note(f"{len(done) + 1} of {len(plan.changes)}: {change.describe()}")

@@ -10,6 +10,7 @@ from djops.compile.mysql import Inventory, compile_mysql, role_name
 from djops.compile.mysql_state import AccountId, Scope
 from djops.compile.rights import Rights, compile_rights
 from djops.compile.sql import schema_pattern, unescape_pattern
+from djops.errors import NameRefusedError
 from djops.model.graph import PipelineGraph, TableName
 from djops.model.names import LINEAGE_TABLE, Tier
 from djops.model.roles import Capability
@@ -84,6 +85,14 @@ def test_a_pattern_means_its_own_schema_alone(schema: str, other: str) -> None:
     assert pattern_matches(pattern, schema)
     assert pattern_matches(pattern, other) == (schema == other)
     assert unescape_pattern(pattern) == schema
+
+
+def test_a_name_that_is_too_long_with_its_escapes_is_refused() -> None:
+    assert schema_pattern("x" * 64) == "x" * 64
+    with pytest.raises(NameRefusedError) as caught:
+        schema_pattern("x" * 63 + "_")
+    assert caught.value.code == "E_NAME"
+    assert "65" in caught.value.message
 
 
 @pytest.mark.parametrize("pattern", ["lab_ephys", "lab%", "%"])
