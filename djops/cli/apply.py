@@ -16,10 +16,10 @@ def command(out: common.Output, full: bool) -> None:
     Exit status: 0 done, 1 error.
     """
     from djops.report import changes
-    from djops.services import access
+    from djops.services import access, project
 
     with (
-        access.opened(out.project_file, out.environment) as (servers, wanted),
+        access.opened(project.load(out.project_file), out.environment) as (servers, wanted),
         servers.changing("djops apply", out.lock_wait),
     ):
         plan = access.make_plan(servers, wanted)

@@ -23,9 +23,9 @@ def command() -> None:
 @common.options
 def list_schemas(out: common.Output) -> None:
     """List the pipeline's schemas, parents before children, with what the database has of them."""
-    from djops.services import access, schemas
+    from djops.services import access, project, schemas
 
-    with access.opened(out.project_file, out.environment) as (servers, wanted):
+    with access.opened(project.load(out.project_file), out.environment) as (servers, wanted):
         found = schemas.survey(servers, wanted)
     out.emit({"schemas": found}, lambda: _show(found))
 
@@ -34,9 +34,9 @@ def list_schemas(out: common.Output) -> None:
 @common.changing
 def declare(out: common.Output) -> None:
     """Import the pipeline as the administrator, in a process of its own: declares what is not there yet."""
-    from djops.services import access, schemas
+    from djops.services import access, project, schemas
 
-    with access.opened(out.project_file, out.environment) as (servers, wanted):
+    with access.opened(project.load(out.project_file), out.environment) as (servers, wanted):
         schemas.require_power(servers, wanted)
         with out.progress.step("Importing the pipeline") as step:
             modules = schemas.declare(servers.site, wanted, heard=step.note)
@@ -54,10 +54,10 @@ def sync(out: common.Output) -> None:
     Job tables must be made by an administrator: without them nobody can populate with reserved jobs.
     """
     from djops.report import changes
-    from djops.services import access, schemas
+    from djops.services import access, project, schemas
 
     with (
-        access.opened(out.project_file, out.environment) as (servers, wanted),
+        access.opened(project.load(out.project_file), out.environment) as (servers, wanted),
         servers.changing("schemas sync", out.lock_wait),
     ):
         with out.progress.step("Reading the servers"):

@@ -33,7 +33,8 @@ from djops.plan.operations import (
 )
 from djops.plan.s3 import KEY_FACT, STORES_FACT, diff_s3
 from djops.plan.vault import diff_vault
-from djops.services.site import Site
+from djops.services.project import Loaded
+from djops.services.site import Site, open_site
 from djops.systems import journal, passwords
 from djops.systems.lock import locked
 from djops.systems.mysql import Mysql, administered_schemas
@@ -120,6 +121,25 @@ class Applied:
 
     plan: Plan
     done: tuple[Change, ...]
+
+
+@contextmanager
+def opened(loaded: Loaded, environment: str | None = None) -> Iterator[tuple[Servers, Wanted]]:
+    """Open a project's servers, and say what is wanted of them.
+
+    Args:
+        loaded: The checked project.
+        environment: Name of the environment; ``None`` means the only one, or ``local``.
+
+    Returns:
+        The servers and what they should hold, until the context is left.
+
+    Raises:
+        DjopsError: ``E_NOT_UP`` when the lab was never brought up.
+    """
+    site = replace(open_site(loaded.project_file, environment), project=loaded.project)
+    with Servers(site) as servers:
+        yield servers, Wanted.of(loaded.project, loaded.graph)
 
 
 def make_plan(servers: Servers, wanted: Wanted) -> Plan:
