@@ -221,6 +221,45 @@ def _alike(graph: PipelineGraph) -> Iterator[Finding]:
             yield Finding("W_CASE", message, graph.modules.get(name), hint)
 
 
+def around(loaded: Loaded, schema: str | None) -> frozenset[str]:
+    """Return a schema with everything it depends on and that depends on it; all schemas without one.
+
+    Args:
+        loaded: The project.
+        schema: The schema, or its module.
+
+    Raises:
+        UsageError: ``E_UNKNOWN_SCHEMA`` with the nearest name.
+    """
+    graph = loaded.graph
+    if schema is None:
+        return graph.schemas
+    by_module = {module: name for name, module in graph.modules.items()}
+    name = schema if schema in graph.schemas else by_module.get(schema)
+    if name is None:
+        hint = advice(schema, graph.schemas, what="schemas")
+        raise UsageError(f"there is no schema {schema!r}", hint=hint, code="E_UNKNOWN_SCHEMA")
+    return graph.upstream(name) | {name} | graph.downstream(name)
+
+
+def pipeline_findings(loaded: Loaded) -> tuple[Finding, ...]:
+    """Return the findings about the pipeline, without those about grants."""
+    return tuple(one for one in loaded.findings if one.code not in ("W_EXPIRED", "W_COVERED"))
+
+
+def counts(loaded: Loaded) -> dict[str, int]:
+    """Count what a project has."""
+    project = loaded.project
+    return {
+        "schemas": len(loaded.graph.schemas),
+        "tables": len(loaded.graph.tables),
+        "stores": len(project.stores),
+        "people": len(project.people),
+        "services": len(project.services),
+        "grants": sum(len(principal.grants) for principal in project.principals.values()),
+    }
+
+
 @dataclass(frozen=True)
 class Edited:
     """A change of the project file.
