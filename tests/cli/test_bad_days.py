@@ -72,7 +72,7 @@ def test_a_bad_day(name: str, place: Path) -> None:
 
 def test_a_file_that_is_no_text(place: Path) -> None:
     (place / "djops.yaml").write_bytes(b"\xff\xfe\x00\x01project")
-    check(djops("validate", "--json", cwd=place), "E_YAML")
+    check(djops("validate", "--json", cwd=place), "E_UNREADABLE")
 
 
 def test_a_project_file_that_is_a_directory(place: Path) -> None:
