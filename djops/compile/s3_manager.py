@@ -31,7 +31,6 @@ def scratch_project(project: str, token: str) -> str:
 
 
 _USERS = (
-    "iam:AddUserToGroup",
     "iam:AttachUserPolicy",
     "iam:CreateAccessKey",
     "iam:CreateUser",
@@ -46,7 +45,6 @@ _USERS = (
     "iam:ListGroupsForUser",
     "iam:ListUserPolicies",
     "iam:PutUserPolicy",
-    "iam:RemoveUserFromGroup",
     "iam:UpdateAccessKey",
 )
 _BUCKETS = (
@@ -88,6 +86,8 @@ def manager_policy(project: str, account: str, buckets: Iterable[str]) -> Mappin
         _allow(_USERS, users),
         # Ceph asks for ListUsers on the account as a whole, whatever the path prefix.
         _allow(("iam:ListUsers",), ["*"]),
+        # And for this one on the group, wherever the user is.
+        _allow(("iam:RemoveUserFromGroup",), [f"arn:aws:iam::{account}:group/*"]),
         _allow(_BUCKETS, [f"arn:aws:s3:::{name}" for name in names]),
         _allow(_OBJECTS, [f"arn:aws:s3:::{name}/*" for name in names]),
         _allow(_REMOVALS, [f"arn:aws:s3:::{name}/*/{SCRATCH}*" for name in names]),

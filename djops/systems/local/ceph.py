@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import secrets
 import shutil
 import subprocess
 import time
@@ -163,7 +164,8 @@ class CephServer:
         """Whether the gateway answers a question that it must ask the block store for."""
         client = http.client.HTTPConnection(ports.HOST, self._lab.ports["s3"], timeout=1)
         try:
-            client.request("HEAD", f"/{_NO_BUCKET}")
+            # Always another name: an answer from the gateway's memory would say nothing.
+            client.request("HEAD", f"/{_NO_BUCKET}-{secrets.token_hex(8)}")
             return client.getresponse().status < http.HTTPStatus.INTERNAL_SERVER_ERROR
         except (OSError, http.client.HTTPException):
             return False
