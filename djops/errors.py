@@ -38,7 +38,12 @@ class DjopsError(Exception):
     code = "E_DJOPS"
 
     def __init__(
-        self, message: str, *, where: Where | str | None = None, hint: str | None = None, code: str | None = None
+        self,
+        message: str,
+        *,
+        where: Where | str | None = None,
+        hint: str | None = None,
+        code: str | None = None,
     ) -> None:
         super().__init__(message)
         self.message = message
@@ -57,7 +62,7 @@ class DjopsError(Exception):
         return (self,)
 
 
-class ManyErrors(DjopsError):
+class ManyErrors(DjopsError):  # noqa: N818  it is many of them
     """Several independent errors found in one go, so that a user mends them in one go.
 
     Args:

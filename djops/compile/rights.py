@@ -7,15 +7,13 @@ granted anywhere, and every answer to "may she?", comes from here.
 from __future__ import annotations
 
 import datetime as dt
-import fnmatch
-import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, NamedTuple
 
 from djops.model.graph import PipelineGraph
-from djops.model.project import Grant, Project
+from djops.model.project import Grant, Project, resolve_on
 from djops.model.roles import Capability, RoleModel
 
 Relation = Literal["target", "upstream", "downstream"]
@@ -99,28 +97,6 @@ class Rights:
         return frozenset(c for c in Capability if (principal, schema, c) in self.by_cell)
 
 
-def schemas_named(grant: Grant, schemas: Collection[str]) -> tuple[str, ...]:
-    """Expand a grant's ``on`` to schema names.
-
-    Args:
-        grant: The grant.
-        schemas: All schemas of the pipeline.
-
-    Returns:
-        The schemas meant, in alphabetical order; names that match nothing are left out.
-    """
-    if "all" in grant.on and "all" not in schemas:
-        return tuple(sorted(schemas))
-    named = {name for name in grant.on if name in schemas}
-    for pattern in grant.on:
-        if pattern not in named:
-            named.update(fnmatch.filter(schemas, pattern) if _IS_PATTERN(pattern) else ())
-    return tuple(sorted(named))
-
-
-_IS_PATTERN = re.compile(r"[*?\[]").search
-
-
 def is_expired(grant: Grant, today: dt.date) -> bool:
     """Tell whether a grant's last day is over."""
     return grant.until is not None and grant.until < today
@@ -146,7 +122,7 @@ def compile_rights(project: Project, graph: PipelineGraph, roles: RoleModel, tod
                 if is_expired(grant, today):
                     continue
                 entry = f"{section}.{name}.grants[{index}]"
-                for schema in schemas_named(grant, graph.schemas):
+                for schema in resolve_on(grant.on, graph.schemas):
                     for relation, cells in reach.of(grant.role, schema, cascade=grant.cascade):
                         because = Because(entry, grant.role, schema, relation)
                         found += [Right(name, other, capability, because) for other, capability in cells]

@@ -287,9 +287,12 @@ def resolve_on(on: Iterable[str], schemas: Collection[str]) -> tuple[str, ...]:
         The schemas meant, in alphabetical order; what matches nothing is left out. A schema that is
         itself called ``all`` takes the word's meaning away.
     """
-    patterns = tuple(on)
-    if ALL in patterns and ALL not in schemas:
+    wanted = tuple(on)
+    if ALL in wanted and ALL not in schemas:
         return tuple(sorted(schemas))
-    return tuple(
-        sorted(name for name in schemas if any(name == p or fnmatch.fnmatchcase(name, p) for p in patterns))
-    )
+    named = {name for name in wanted if name in schemas}
+    patterns = [
+        pattern for pattern in wanted if pattern not in named and any(mark in pattern for mark in "*?[")
+    ]
+    named.update(name for name in schemas for pattern in patterns if fnmatch.fnmatchcase(name, pattern))
+    return tuple(sorted(named))

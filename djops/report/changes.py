@@ -89,17 +89,15 @@ def _unmanaged(plan: Plan) -> list[str]:
 
 
 def _rows(changes: Sequence[Change], *, full: bool, coloured: bool) -> str:
-    rows: list[tuple[Change, str]] = []
+    bundles: list[list[Change]] = []
     for key, group in groupby(changes, key=_bundle):
         bundle = list(group)
-        if full or key is None or len(bundle) == 1:
-            rows += [(change, change.describe()) for change in bundle]
-        else:
-            rows.append((bundle[0], _bundled(bundle)))
-    lines = table((), [("", _MARKS[c.risk][0], text, "; ".join(c.why)) for c, text in rows]).split("\n")
-    return "\n".join(
-        colour(line, _MARKS[c.risk][1], on=coloured) for (c, _), line in zip(rows, lines, strict=True)
-    )
+        bundles += [[change] for change in bundle] if full or key is None else [bundle]
+    marks = [_MARKS[bundle[0].risk] for bundle in bundles]
+    texts = [bundle[0].describe() if len(bundle) == 1 else _bundled(bundle) for bundle in bundles]
+    rows = [("", m[0], text, _reason(bundle)) for m, text, bundle in zip(marks, texts, bundles, strict=True)]
+    lines = table((), rows).split("\n")
+    return "\n".join(colour(line, mark[1], on=coloured) for line, mark in zip(lines, marks, strict=True))
 
 
 def _bundle(change: Change) -> tuple[type[Change], AccountId | None] | None:
@@ -136,7 +134,7 @@ def _bundled(changes: Sequence[Change]) -> str:
 def _reason(changes: Sequence[Change]) -> str:
     """Return the reason of changes that share a line, when they share that too."""
     reasons = {change.why for change in changes}
-    return "; ".join(changes[0].why) if len(reasons) == 1 else "for the people and services below"
+    return "; ".join(changes[0].why) if len(reasons) == 1 else "so that people hold roles only"
 
 
 def plan_sql(plan: Plan) -> str:

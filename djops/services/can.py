@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from djops.compile.rights import Rights, compile_rights, is_expired, schemas_named
+from djops.compile.rights import Rights, compile_rights, is_expired
 from djops.errors import UsageError
 from djops.model.graph import PipelineGraph, TableName
 from djops.model.names import Tier
+from djops.model.nearest import advice
+from djops.model.project import resolve_on
 from djops.model.roles import Capability
 from djops.services.access import Wanted
 
@@ -53,8 +54,8 @@ def can(wanted: Wanted, who: str, what: str, on: str) -> Answer:
     Raises:
         UsageError: ``E_UNKNOWN`` naming the nearest name that exists.
     """
-    principal = _known(who, wanted.project.principals, "person or service", "djops users list")
-    capability = Capability(_known(what, [str(c) for c in Capability], "capability", "docs/roles.md"))
+    principal = _known(who, wanted.project.principals, "person or service", "people and services")
+    capability = Capability(_known(what, [str(c) for c in Capability], "capability", "capabilities"))
     schema, table = _resolve(wanted.graph, on)
     rights = compile_rights(wanted.project, wanted.graph, wanted.roles, wanted.today)
     held = rights.by_cell.get((principal, schema, capability), ())
@@ -73,12 +74,10 @@ def can(wanted: Wanted, who: str, what: str, on: str) -> Answer:
     return Answer(allowed, principal, capability, schema, str(table) if table else None, because, notes)
 
 
-def _known(name: str, names: Collection[str], what: str, see: str) -> str:
+def _known(name: str, names: Collection[str], what: str, plural: str) -> str:
     if name in names:
         return name
-    near = difflib.get_close_matches(name, list(names), n=1)
-    hint = f"the nearest is {near[0]!r}" if near else f"see {see}"
-    raise UsageError(f"there is no {what} {name!r}", code="E_UNKNOWN", hint=hint)
+    raise UsageError(f"there is no {what} {name!r}", code="E_UNKNOWN", hint=advice(name, names, what=plural))
 
 
 def _resolve(graph: PipelineGraph, on: str) -> tuple[str, TableName | None]:
@@ -91,7 +90,7 @@ def _resolve(graph: PipelineGraph, on: str) -> tuple[str, TableName | None]:
     schema = _schema(graph, on)
     if schema is not None:
         return schema, None
-    _known(on.split(".")[0], sorted(graph.schemas), "schema", "djops graph")
+    _known(on.split(".")[0], sorted(graph.schemas), "schema", "schemas")
     raise AssertionError("unreachable")
 
 
@@ -112,7 +111,7 @@ def _table(graph: PipelineGraph, schema: str, name: str) -> TableName:
             full = graph.classes[table]
             module = graph.modules.get(schema, "")
             names[full.removeprefix(f"{module}.")] = table
-    return names[_known(name, list(names), f"table in {schema}", "djops graph")]
+    return names[_known(name, list(names), f"table in {schema}", f"tables in {schema}")]
 
 
 def _refused_by_tier(capability: Capability, table: TableName) -> str:
@@ -132,7 +131,7 @@ def _missing(wanted: Wanted, principal: str, capability: Capability, schema: str
     lines = [
         f"the grant of {grant.role} on {', '.join(grant.on)} ended on {grant.until}"
         for grant in grants
-        if is_expired(grant, wanted.today) and schema in schemas_named(grant, wanted.graph.schemas)
+        if is_expired(grant, wanted.today) and schema in resolve_on(grant.on, wanted.graph.schemas)
     ]
     fitting = [
         name

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass
 from pathlib import Path
 
 from djops.errors import ConfigError, DjopsError, UsageError
 from djops.model import loading
+from djops.model.nearest import advice
 from djops.model.project import Environment, Project
 from djops.services.project import load_project
 from djops.systems import existing, projectfile
@@ -68,9 +68,8 @@ def choose_environment(project: Project, name: str | None) -> str:
             hint=f"name one with --env: {', '.join(names)}",
         )
     if name not in names:
-        near = difflib.get_close_matches(name, names, n=1)
-        advice = f"the nearest name is {near[0]!r}" if near else f"there are: {', '.join(names)}"
-        raise UsageError(f"there is no environment {name!r}", code="E_ENVIRONMENT", hint=advice)
+        hint = advice(name, names, what="environments")
+        raise UsageError(f"there is no environment {name!r}", code="E_ENVIRONMENT", hint=hint)
     return name
 
 
