@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import os
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+from urllib.parse import urlsplit
 
 import boto3
 import botocore.exceptions
+import botocore.loaders
+import botocore.session
 from botocore import xform_name
 from botocore.config import Config
 
@@ -20,6 +25,8 @@ from djops.systems.connections import S3Connection
 
 READERS = 8
 """Requests under way at once when state is read."""
+
+_LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 _GONE = {
     "NoSuchEntity",
@@ -48,17 +55,14 @@ class S3:
     def __init__(self, connection: S3Connection) -> None:
         self.connection = connection
         self.where = f"s3 {connection.admin_endpoint}"
-        session = boto3.session.Session(
-            aws_access_key_id=connection.access_key,
-            aws_secret_access_key=connection.secret_key.reveal(),
-            region_name=connection.region,
-        )
+        session = _session(connection)
         config = Config(
             connect_timeout=10,
             read_timeout=60,
             retries={"max_attempts": 2, "mode": "standard"},
             s3={"addressing_style": "path"},
             max_pool_connections=READERS,
+            proxies={} if urlsplit(connection.admin_endpoint).hostname in _LOOPBACK else None,
         )
         verify = str(connection.ca) if connection.ca else None
         options: dict[str, Any] = {
@@ -208,6 +212,26 @@ class S3:
             blocks_public=all(configured.get(block) for block in BLOCKS),
             policy=_document(policy["Policy"]) if policy else None,
         )
+
+
+def _session(connection: S3Connection) -> boto3.session.Session:
+    """Make a session that knows what the connection says, and nothing of the user's own AWS settings."""
+    nothing = (None, None, os.devnull, None)
+    own = {"profile": (None, None, None, None), "config_file": nothing, "credentials_file": nothing}
+    core = botocore.session.Session(session_vars=own)
+    core.register_component("data_loader", _loader())
+    return boto3.session.Session(
+        aws_access_key_id=connection.access_key,
+        aws_secret_access_key=connection.secret_key.reveal(),
+        region_name=connection.region,
+        botocore_session=core,
+    )
+
+
+@functools.cache
+def _loader() -> botocore.loaders.Loader:
+    """Read the descriptions of the services once: it takes longer than all requests of a plan."""
+    return botocore.loaders.create_loader()
 
 
 def _code(error: botocore.exceptions.ClientError) -> str:
