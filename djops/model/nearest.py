@@ -16,6 +16,9 @@ def nearest(name: str, names: Collection[str]) -> str | None:
         names: What exists.
     """
     by_folded = {other.casefold(): other for other in sorted(names)}
+    longer = [folded for folded in by_folded if folded.startswith(name.casefold())] if name else []
+    if len(longer) == 1:
+        return by_folded[longer[0]]
     close = difflib.get_close_matches(name.casefold(), by_folded, n=1, cutoff=0.6)
     return by_folded[close[0]] if close else None
 

@@ -154,8 +154,6 @@ def parse(text: str, file: str) -> MapNode:
             keys or keys that are not text; ``E_DUPLICATE_KEY``.
         ManyErrors: Several of the latter.
     """
-    if not text.strip():
-        raise ConfigError("the file is empty", where=file, code="E_YAML", hint="`djops init` writes one")
     builder = _Builder(file)
     text = text.removeprefix("\ufeff")
     try:
@@ -168,6 +166,8 @@ def parse(text: str, file: str) -> MapNode:
         raise ConfigError(
             "the file is not valid Unicode", where=file, code="E_YAML", hint="save it as UTF-8"
         ) from error
+    if builder.root is None and not builder.errors:
+        raise ConfigError("the file is empty", where=file, code="E_YAML", hint="`djops init` writes one")
     if not builder.errors and not isinstance(builder.root, MapNode):
         builder.refuse(builder.root_line, "the file must hold keys with values", "begin it with `version: 1`")
     if builder.errors:
@@ -178,7 +178,10 @@ def parse(text: str, file: str) -> MapNode:
 
 
 def _syntax_error(error: yaml.YAMLError, text: str, file: str) -> ConfigError:
-    mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
+    marks = [getattr(error, name, None) for name in ("problem_mark", "context_mark")]
+    if "end of stream" in str(getattr(error, "problem", "")):
+        marks.reverse()  # the end says nothing; where the quote or bracket was opened does
+    mark = next((mark for mark in marks if mark is not None), None)
     line = mark.line + 1 if mark is not None else None
     position = getattr(error, "position", None)
     if line is None and isinstance(position, int):
