@@ -289,7 +289,7 @@ class CephServer:
 
     def _command(self, program: str) -> list[str]:
         prefix = self._require_prefix()
-        return [*_command(prefix, program), "-c", "ceph.conf"]
+        return [*_command(prefix, program, PROGRAMS), "-c", "ceph.conf"]
 
     def _require_prefix(self) -> debian.Prefix:
         if self._prefix is None:
@@ -344,8 +344,10 @@ def _endpoint(lab: Lab) -> str:
     return f"http://{ports.HOST}:{lab.ports['s3']}"
 
 
-def _command(prefix: debian.Prefix, program: str) -> list[str]:
-    return debian.loader_command(prefix.path, f"usr/bin/{program}", libraries=("ceph",))
+def _command(prefix: debian.Prefix, program: str, link: str) -> list[str]:
+    """Return the beginning of an argv, with ``link`` for the prefix, whose name loaders might expand."""
+    command = debian.loader_command(prefix.path, f"usr/bin/{program}", libraries=("ceph",))
+    return [part.replace(str(prefix.path), link) for part in command]
 
 
 def _complete(prefix: debian.Prefix) -> bool:
@@ -354,9 +356,10 @@ def _complete(prefix: debian.Prefix) -> bool:
     if mark.exists():
         return True
     for program in _RUN:
-        asked = [*_command(prefix, program), "--version"]
+        asked = [*_command(prefix, program, "."), "--version"]
         done = subprocess.run(
             asked,
+            cwd=prefix.path,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             env=process.environment(Path("/")),
