@@ -12,10 +12,12 @@ import sys
 
 sys.path.pop(0)  # the directory of this file, where a module is called datajoint too
 
+import ctypes
 import importlib
 import json
 import os
 import runpy
+import signal
 import time
 import traceback
 from typing import Any
@@ -27,6 +29,7 @@ def main() -> int:
     Returns:
         The exit status: 0 when everything was done.
     """
+    _end_with_parent()
     job = json.loads(sys.stdin.read())
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
@@ -52,6 +55,12 @@ def main() -> int:
         tell("error", doing=doing, **_describe(error, job["path"]))
         return 1
     return 0
+
+
+def _end_with_parent() -> None:
+    """Have the kernel kill this process when djops is gone, so that two never work on the same rows."""
+    set_death_signal = 1  # PR_SET_PDEATHSIG of prctl(2)
+    ctypes.CDLL(None).prctl(set_death_signal, signal.SIGKILL)
 
 
 def _connect(job: dict[str, Any]) -> None:
