@@ -65,6 +65,9 @@ Acquire::https::Timeout "30";
 """
 
 
+_MAIN_INDEX = re.compile(r"^'([^']+?)/*/dists/([^/]+)/main/binary-[^/]+/Packages", re.MULTILINE)
+
+
 class AptError(Exception):
     """Apt refused; the message is the first error it gave."""
 
@@ -137,14 +140,12 @@ def mirrors(of: Distribution) -> list[str]:
     Raises:
         AptError: The sources cannot be read, or none could be the archive.
     """
-    # Apt itself reads its sources, in either of their two formats.
-    targets = _output(
-        ["apt-get", "indextargets", "--format", "$(REPO_URI) $(RELEASE) $(COMPONENT)", "Created-By: Packages"]
-    )
-    entries = [line.split() for line in targets.splitlines()]
+    # Apt itself reads its sources, in either of their two formats; so it does on a machine that never
+    # fetched its package lists, where `apt-get indextargets` knows nothing.
+    answer = _output(["apt-get", "--print-uris", "update"])
     found: dict[str, int] = {}
-    for address, release, component in (entry for entry in entries if len(entry) == 3):
-        if component != "main" or "-" in release or address.startswith("cdrom:"):
+    for address, release in _MAIN_INDEX.findall(answer):
+        if "-" in release or address.startswith("cdrom:"):
             continue
         archive = re.search(rf"/{of.family}(-ports)?/*$", address) is not None
         rank = (release != of.codename) + 2 * (not archive)
