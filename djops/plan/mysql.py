@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from djops.compile.mysql_state import Account, AccountId, Edge, Held, MysqlState, Scope
@@ -612,7 +612,12 @@ class EndSessions(MysqlChange):
 
 
 def diff_mysql(
-    project: str, wanted: MysqlState, found: MysqlState, reasons: Reasons, known: Callable[[str], bool]
+    project: str,
+    wanted: MysqlState,
+    found: MysqlState,
+    reasons: Reasons,
+    known: Callable[[str], bool],
+    may_revoke: Callable[[Scope], bool],
 ) -> list[Change]:
     """Compare what MySQL should hold with what it holds.
 
@@ -625,6 +630,8 @@ def diff_mysql(
         found: What is there.
         reasons: Why things are wanted.
         known: Tells of an account's user name whether the kept password is in force.
+        may_revoke: Tells whether djops' own account can revoke privileges on a scope. An account that
+            holds others is dropped and made anew, which takes no more than the right to make accounts.
 
     Returns:
         The changes, unordered.
@@ -634,18 +641,51 @@ def diff_mysql(
     """
     _refuse_foreign_names(project, wanted, found)
     ours = found.managed(project)
-    dropped = ours - wanted.accounts.keys()
-    kept = wanted.accounts.keys() | (ours - dropped)
-    changes = [
-        *_account_changes(wanted, found, dropped, reasons, known),
-        *_privilege_changes(wanted, found, kept),
-        *_membership_changes(wanted, found, kept, dropped, reasons),
-        *_default_changes(wanted, found, kept),
+    tainted = _tainted(ours & wanted.accounts.keys(), found, may_revoke)
+    changes: list[Change] = [
+        DropAccount(
+            name=name, account=found.accounts[name], secret=reasons.secret_of.get(name.user, ""), why=why
+        )
+        for name, why in tainted.items()
     ]
+    there = _without(found, tainted.keys())
+    dropped = ours - wanted.accounts.keys()
+    kept = frozenset(wanted.accounts)
+    changes += _account_changes(wanted, there, dropped, reasons, known)
+    changes += _privilege_changes(wanted, there, kept)
+    changes += _membership_changes(wanted, there, kept, dropped, reasons)
+    changes += _default_changes(wanted, there, kept)
     losers = _losers(changes, wanted, found)
     if losers:
         changes.append(EndSessions(members=losers, why=("what was taken away must not be used any more",)))
     return changes
+
+
+def _tainted(
+    names: Iterable[AccountId], found: MysqlState, may_revoke: Callable[[Scope], bool]
+) -> dict[AccountId, tuple[str, ...]]:
+    """Return the accounts that hold what djops cannot revoke, and what that is."""
+    names = frozenset(names)
+    strays: dict[AccountId, tuple[str, ...]] = {}
+    for held, privileges in sorted(found.privileges.items()):
+        if held.grantee in names and not may_revoke(held.scope):
+            reason = (
+                f"it holds {', '.join(sorted(privileges))} on {held.scope}, which djops cannot revoke singly"
+            )
+            strays[held.grantee] = (*strays.get(held.grantee, ()), reason)
+    return strays
+
+
+def _without(state: MysqlState, names: Collection[AccountId]) -> MysqlState:
+    """Return a state as it is once accounts are dropped."""
+    if not names:
+        return state
+    return MysqlState(
+        {name: account for name, account in state.accounts.items() if name not in names},
+        {held: privileges for held, privileges in state.privileges.items() if held.grantee not in names},
+        {edge: admin for edge, admin in state.edges.items() if not {edge.role, edge.member} & set(names)},
+        frozenset(edge for edge in state.defaults if not {edge.role, edge.member} & set(names)),
+    )
 
 
 def _refuse_foreign_names(project: str, wanted: MysqlState, found: MysqlState) -> None:
@@ -696,8 +736,7 @@ def _guard(account: Account) -> tuple[object, ...]:
     return account.locked, account.require_tls or account.kind == "role", account.kind
 
 
-def _privilege_changes(wanted: MysqlState, found: MysqlState, kept: Iterable[AccountId]) -> Iterable[Change]:
-    kept = frozenset(kept)
+def _privilege_changes(wanted: MysqlState, found: MysqlState, kept: frozenset[AccountId]) -> Iterable[Change]:
     more: dict[Held, dict[str, list[str]]] = defaultdict(dict)
     less: dict[Held, dict[str, list[str]]] = defaultdict(dict)
     for held in sorted(wanted.privileges.keys() | found.privileges.keys()):
@@ -732,11 +771,10 @@ def _frozen(privileges: Mapping[str, list[str]]) -> Mapping[str, tuple[str, ...]
 def _membership_changes(
     wanted: MysqlState,
     found: MysqlState,
-    kept: Iterable[AccountId],
+    kept: frozenset[AccountId],
     dropped: frozenset[AccountId],
     reasons: Reasons,
 ) -> Iterable[Change]:
-    kept = frozenset(kept)
     more: dict[tuple[AccountId, bool, bool, tuple[str, ...]], list[AccountId]] = defaultdict(list)
     less: dict[tuple[AccountId, bool, bool], list[AccountId]] = defaultdict(list)
     for edge in sorted(wanted.edges.keys() | found.edges.keys()):
@@ -754,8 +792,7 @@ def _membership_changes(
         yield RevokeRole(role=role, members=tuple(members), admin=admin, inner=inner, why=NOT_WANTED)
 
 
-def _default_changes(wanted: MysqlState, found: MysqlState, kept: Iterable[AccountId]) -> Iterable[Change]:
-    kept = frozenset(kept)
+def _default_changes(wanted: MysqlState, found: MysqlState, kept: frozenset[AccountId]) -> Iterable[Change]:
     should: dict[AccountId, list[AccountId]] = defaultdict(list)
     does: dict[AccountId, list[AccountId]] = defaultdict(list)
     for target, state in ((should, wanted), (does, found)):

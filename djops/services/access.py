@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 
 from djops.compile.mysql import Inventory, compile_mysql, plain_level, role_name
-from djops.compile.mysql_state import MysqlState
+from djops.compile.mysql_state import MysqlState, Scope
 from djops.compile.rights import Rights, compile_rights
 from djops.compile.s3 import S3State, compile_s3
 from djops.compile.secrets_state import SecretsState
+from djops.compile.sql import unescape_pattern
 from djops.compile.vault import compile_vault, secret_path
 from djops.errors import AccessDeniedError, ApplyError, DjopsError
 from djops.model.graph import PipelineGraph, merge
@@ -167,7 +168,8 @@ def make_plan(servers: Servers, wanted: Wanted) -> Plan:
     facts = {name: found.secrets.secrets.get(path, {}) for name, path in paths.items()}
     known = {name for name, beside in facts.items() if beside.get(STATE_FACT) == "set"}
     reasons = _reasons(project, rights, found.mysql)
-    changes = diff_mysql(project.project, want, found.mysql, reasons, known.__contains__)
+    revocable = _revocable(wanted.graph.schemas, escape=found.inventory.escape)
+    changes = diff_mysql(project.project, want, found.mysql, reasons, known.__contains__, revocable)
     if project.stores:
         keeps = {name: KeepKey(path, tuple(sorted(project.stores))) for name, path in paths.items()}
         changes += diff_s3(
@@ -175,6 +177,17 @@ def make_plan(servers: Servers, wanted: Wanted) -> Plan:
         )
     changes += diff_vault(compile_vault(project, rights), found.secrets)
     return Plan(in_order(changes), _unmanaged(servers, found.mysql))
+
+
+def _revocable(schemas: Collection[str], *, escape: bool) -> Callable[[Scope], bool]:
+    """Tell which scopes djops' own account has power over: the pipeline's schemas, spelled exactly."""
+
+    def may_revoke(scope: Scope) -> bool:
+        if scope.table:
+            return scope.pattern in schemas
+        return scope.pattern != "*" and unescape_pattern(scope.pattern, escape=escape) in schemas
+
+    return may_revoke
 
 
 @dataclass(frozen=True)
@@ -314,7 +327,6 @@ def apply(servers: Servers, plan: Plan, progress: Progress | None = None) -> App
         ApplyError: ``E_APPLY`` naming what was done and what was not; the next apply goes on from there.
     """
     done: list[Change] = []
-    executor = _Executor(servers)
     if plan.changes:
         journal.record(servers.site.lab, "apply", changes=str(len(plan.changes)))
     with (progress or Silent()).step("Bringing the servers to what djops.yaml says") as step:
@@ -322,7 +334,7 @@ def apply(servers: Servers, plan: Plan, progress: Progress | None = None) -> App
             step.note(f"{len(done) + 1} of {len(plan.changes)}: {change.describe()}")
             try:
                 for operation in change.operations():
-                    executor.run(operation)
+                    execute(servers, operation)
             except DjopsError as error:
                 raise ApplyError(
                     f"{len(done)} of {len(plan.changes)} changes were carried out; then "
@@ -337,55 +349,61 @@ def apply(servers: Servers, plan: Plan, progress: Progress | None = None) -> App
     return Applied(plan, tuple(done))
 
 
-class _Executor:
-    """Sends operations to the servers they are for."""
+def execute(servers: Servers, operation: Operation) -> None:
+    """Send one operation of a change to the server it is for.
 
-    def __init__(self, servers: Servers) -> None:
-        self.servers = servers
+    Args:
+        servers: The servers.
+        operation: The operation.
 
-    def run(self, operation: Operation) -> None:
-        match operation:
-            case Sql():
-                self.servers.mysql.run(operation, self._reveal)
-            case EndSession():
-                self.servers.mysql.end_sessions(operation.user)
-            case AwsCall():
-                answer = self.servers.s3.call(operation)
-                if operation.keep_key is not None:
-                    self._keep_key(operation.keep_key, answer["AccessKey"])
-            case VaultCall():
-                self.servers.secrets.run(operation)
-            case StorePassword():
-                self._store_password(operation)
-            case MarkSecret():
-                self._note(operation.path, operation.facts)
+    Raises:
+        DjopsError: The server refuses, or does not answer.
+    """
+    match operation:
+        case Sql():
+            servers.mysql.run(operation, lambda reference: _reveal(servers, reference))
+        case EndSession():
+            servers.mysql.end_sessions(operation.user)
+        case AwsCall():
+            answer = servers.s3.call(operation)
+            if operation.keep_key is not None:
+                _keep_key(servers, operation.keep_key, answer["AccessKey"])
+        case VaultCall():
+            servers.secrets.run(operation)
+        case StorePassword():
+            _store_password(servers, operation)
+        case MarkSecret():
+            _note(servers, operation.path, operation.facts)
 
-    def _reveal(self, reference: SecretRef) -> str:
-        stored = self.servers.secrets.read_secret(reference.path)
-        if stored is None or reference.field not in stored.fields:
-            raise ApplyError(
-                f"the secrets server no longer has {reference.field} at {reference.path}",
-                hint="somebody removed it meanwhile; run the command again",
-            )
-        return stored.fields[reference.field]
 
-    def _store_password(self, operation: StorePassword) -> None:
-        secrets = self.servers.secrets
-        # Marked before it is written: a kept password counts only once the server is known to take it.
-        self._note(operation.path, {STATE_FACT: "pending"})
-        stored = secrets.read_secret(operation.path)
-        if stored is None or PASSWORD_FIELD not in stored.fields:
-            fresh = {USER_FIELD: operation.user, PASSWORD_FIELD: passwords.generate()}
-            secrets.merge_secret(operation.path, fresh)
+def _reveal(servers: Servers, reference: SecretRef) -> str:
+    stored = servers.secrets.read_secret(reference.path)
+    if stored is None or reference.field not in stored.fields:
+        raise ApplyError(
+            f"the secrets server no longer has {reference.field} at {reference.path}",
+            hint="somebody removed it meanwhile; run the command again",
+        )
+    return stored.fields[reference.field]
 
-    def _keep_key(self, keep: KeepKey, key: Mapping[str, str]) -> None:
-        fields: dict[str, str | None] = {}
-        for store in keep.stores:
-            fields[f"stores.{store}.access_key"] = key["AccessKeyId"]
-            fields[f"stores.{store}.secret_key"] = key["SecretAccessKey"]
-        self.servers.secrets.merge_secret(keep.path, fields)
-        self._note(keep.path, {KEY_FACT: key["AccessKeyId"], STORES_FACT: ",".join(keep.stores)})
 
-    def _note(self, path: str, facts: Mapping[str, str]) -> None:
-        known = self.servers.secrets.read_metadata(path)
-        self.servers.secrets.write_metadata(path, {**(known.facts if known else {}), **facts})
+def _store_password(servers: Servers, operation: StorePassword) -> None:
+    # Marked before it is written: a kept password counts only once the server is known to take it.
+    _note(servers, operation.path, {STATE_FACT: "pending"})
+    stored = servers.secrets.read_secret(operation.path)
+    if stored is None or PASSWORD_FIELD not in stored.fields:
+        fresh = {USER_FIELD: operation.user, PASSWORD_FIELD: passwords.generate()}
+        servers.secrets.merge_secret(operation.path, fresh)
+
+
+def _keep_key(servers: Servers, keep: KeepKey, key: Mapping[str, str]) -> None:
+    fields: dict[str, str | None] = {}
+    for store in keep.stores:
+        fields[f"stores.{store}.access_key"] = key["AccessKeyId"]
+        fields[f"stores.{store}.secret_key"] = key["SecretAccessKey"]
+    servers.secrets.merge_secret(keep.path, fields)
+    _note(servers, keep.path, {KEY_FACT: key["AccessKeyId"], STORES_FACT: ",".join(keep.stores)})
+
+
+def _note(servers: Servers, path: str, facts: Mapping[str, str]) -> None:
+    known = servers.secrets.read_metadata(path)
+    servers.secrets.write_metadata(path, {**(known.facts if known else {}), **facts})

@@ -1,0 +1,284 @@
+"""Applying on real servers: by hand, by crash and by two at once, it ends where the project file says."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pymysql
+import pytest
+
+from djops.errors import DjopsError
+from djops.model.project import Project
+from djops.plan.change import Plan, Risk
+from djops.plan.operations import AwsCall, Operation, VaultCall
+from djops.services import access
+from djops.services.site import Site, open_site
+from djops.systems.connections import Secret
+from djops.systems.mysql import Mysql
+from tests.conftest import LabUnderTest
+from tests.support.labs import kill_all
+from tests.support.projects import DEMO, pipeline
+
+GRAPH = pipeline(DEMO, ())
+PEOPLE: dict[str, list[dict[str, Any]]] = {
+    "ada": [{"role": "analyst", "on": "ephys"}],
+    "ben": [{"role": "viewer", "on": "imaging"}],
+}
+
+
+@dataclass
+class Place:
+    """A site whose people tests change as they like."""
+
+    site: Site
+
+    def wanted(self, people: dict[str, list[dict[str, Any]]]) -> access.Wanted:
+        data = self.site.project.model_dump()
+        data["people"] = {name: {"grants": grants} for name, grants in people.items()}
+        self.site = replace(self.site, project=Project.model_validate(data))
+        return access.Wanted.of(self.site.project, GRAPH)
+
+    def bring_to(self, people: dict[str, list[dict[str, Any]]]) -> Plan:
+        wanted = self.wanted(people)
+        with access.Servers(self.site) as servers, servers.changing("test", 10):
+            plan = access.make_plan(servers, wanted)
+            access.apply(servers, plan)
+            assert access.make_plan(servers, wanted).is_empty
+            return plan
+
+    def plan(self) -> Plan:
+        with access.Servers(self.site) as servers:
+            return access.make_plan(servers, access.Wanted.of(self.site.project, GRAPH))
+
+    def login(self, who: str) -> None:
+        with access.Servers(self.site) as servers:
+            stored = servers.secrets.read_secret(f"{self.site.project.project}/people/{who}")
+        assert stored is not None
+        pymysql.connect(
+            host=self.site.mysql.host,
+            port=self.site.mysql.port,
+            user=who,
+            password=stored.fields["database.password"],
+            ssl={"ca": str(self.site.mysql.ca)},
+        ).close()
+
+
+@pytest.fixture
+def place(lab: LabUnderTest) -> Iterator[Place]:
+    made = Place(open_site(lab.project_file))
+    yield made
+    made.bring_to({})
+
+
+def by_root(place: Place, *statements: str) -> None:
+    assert place.site.mysql_root is not None
+    with Mysql(place.site.mysql_root) as root:
+        for statement in statements:
+            root.query(statement)
+
+
+def by_hand(place: Place, *operations: Operation) -> None:
+    with access.Servers(place.site) as servers:
+        for operation in operations:
+            access.execute(servers, operation)
+
+
+SQL_DRIFT = {
+    "a direct grant": "GRANT SELECT ON `session`.* TO ada",
+    "a wildcard grant": "GRANT SELECT ON `%`.* TO ada",
+    "a grant option": "GRANT SELECT ON `ephys`.* TO 'ephys:viewer' WITH GRANT OPTION",
+    "a lost grant": "REVOKE SELECT ON `ephys`.* FROM 'ephys:viewer'",
+    "a role": "GRANT 'imaging:viewer' TO ada",
+    "a role to pass on": "GRANT 'imaging:viewer' TO ben WITH ADMIN OPTION",
+    "no default role": "SET DEFAULT ROLE NONE TO ada",
+    "no TLS": "ALTER USER ada REQUIRE NONE",
+    "a lock": "ALTER USER ada ACCOUNT LOCK",
+    "an open role": "ALTER USER 'ephys:viewer' ACCOUNT UNLOCK",
+    "a dropped role": "DROP ROLE 'ephys:viewer'",
+    "a dropped account": "DROP USER ada",
+    "a dynamic privilege": "GRANT CONNECTION_ADMIN ON *.* TO ada",
+}
+
+
+@pytest.mark.parametrize("kind", SQL_DRIFT)
+def test_what_somebody_did_in_mysql_is_found_and_mended(place: Place, kind: str) -> None:
+    place.bring_to(PEOPLE)
+    by_root(place, SQL_DRIFT[kind])
+    assert not place.plan().is_empty
+    place.bring_to(PEOPLE)
+    place.login("ada")
+
+
+def _iam(action: str, **parameters: object) -> AwsCall:
+    return AwsCall("iam", action, parameters)
+
+
+OPEN = '{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"s3:*","Resource":"*"}]}'
+OTHER_DRIFT: dict[str, list[Operation]] = {
+    "another policy": [_iam("PutUserPolicy", UserName="ada", PolicyName="more", PolicyDocument=OPEN)],
+    "a changed policy": [_iam("PutUserPolicy", UserName="ada", PolicyName="djops", PolicyDocument=OPEN)],
+    "a lost policy": [_iam("DeleteUserPolicy", UserName="ada", PolicyName="djops")],
+    "another key": [_iam("CreateAccessKey", UserName="ada")],
+    "an unversioned bucket": [
+        AwsCall(
+            "s3",
+            "PutBucketVersioning",
+            {"Bucket": "my-lab-data", "VersioningConfiguration": {"Status": "Suspended"}},
+        )
+    ],
+    "a lost secret": [VaultCall("DELETE", "djops/metadata/demo_lab/people/ada")],
+    "a changed Vault policy": [
+        VaultCall(
+            "PUT", "sys/policies/acl/djops-demo_lab-ada", {"policy": 'path "*" { capabilities = ["read"] }'}
+        )
+    ],
+    "another Vault policy": [
+        VaultCall(
+            "PUT", "sys/policies/acl/djops-demo_lab-eve", {"policy": 'path "*" { capabilities = ["read"] }'}
+        )
+    ],
+}
+
+
+@pytest.mark.parametrize("kind", OTHER_DRIFT)
+def test_what_somebody_did_elsewhere_is_found_and_mended(place: Place, kind: str) -> None:
+    place.bring_to(PEOPLE)
+    by_hand(place, *OTHER_DRIFT[kind])
+    assert not place.plan().is_empty
+    place.bring_to(PEOPLE)
+    place.login("ada")
+
+
+def test_unmanaged_accounts_are_reported_and_left_alone(place: Place) -> None:
+    by_root(place, "CREATE USER guest IDENTIFIED BY 'guest'", "GRANT SELECT ON `ephys`.* TO guest")
+    try:
+        place.bring_to(PEOPLE)
+        plan = place.plan()
+        assert plan.is_empty
+        assert "mysql: guest" in plan.unmanaged
+    finally:
+        by_root(place, "DROP USER guest")
+
+
+def test_a_name_that_is_somebody_elses_is_refused_before_anything_changes(place: Place) -> None:
+    by_root(place, "CREATE USER ada IDENTIFIED BY 'own'")
+    try:
+        with pytest.raises(DjopsError) as caught:
+            place.bring_to(PEOPLE)
+        assert caught.value.code == "E_UNMANAGED"
+        with access.Servers(place.site) as servers:
+            assert servers.secrets.read_secret("demo_lab/people/ben") is None
+    finally:
+        by_root(place, "DROP USER ada")
+
+
+@pytest.mark.parametrize("stop_before", range(0, 31, 3))
+def test_a_crash_anywhere_is_mended_by_the_next_apply(place: Place, stop_before: int) -> None:
+    """Passwords that were kept but never put in force, keys made but never kept: all are sorted out."""
+
+    class Crash(BaseException):
+        pass
+
+    wanted = place.wanted(PEOPLE)
+    with access.Servers(place.site) as servers, servers.changing("test", 10):
+        plan = access.make_plan(servers, wanted)
+        operations = [operation for change in plan.changes for operation in change.operations()]
+        assert len(operations) > stop_before
+        with contextlib.suppress(Crash):
+            for number, operation in enumerate(operations):
+                if number == stop_before:
+                    raise Crash
+                access.execute(servers, operation)
+    place.bring_to(PEOPLE)
+    place.login("ada")
+    place.login("ben")
+
+
+def test_a_key_that_was_made_and_not_kept_is_replaced(place: Place) -> None:
+    wanted = place.wanted(PEOPLE)
+    with access.Servers(place.site) as servers, servers.changing("test", 10):
+        for change in access.make_plan(servers, wanted).changes:
+            for operation in change.operations():
+                if isinstance(operation, AwsCall) and operation.keep_key:
+                    servers.s3.call(operation)
+                else:
+                    access.execute(servers, operation)
+    place.bring_to(PEOPLE)
+    with access.Servers(place.site) as servers:
+        stored = servers.secrets.read_secret("demo_lab/people/ada")
+        keys = servers.s3.read_state("demo_lab", []).users["ada"].keys
+    assert stored is not None
+    assert list(keys) == [stored.fields["stores.main.access_key"]]
+
+
+def test_a_server_that_goes_away_is_named_and_the_next_apply_goes_on(place: Place, lab: LabUnderTest) -> None:
+    from djops.services import lab as labs
+
+    wanted = place.wanted(PEOPLE)
+    with access.Servers(place.site) as servers, servers.changing("test", 10):
+        plan = access.make_plan(servers, wanted)
+        kill_all(lab.directory / "mysql")
+        with pytest.raises(DjopsError) as caught:
+            access.apply(servers, plan)
+    assert caught.value.code == "E_SERVER"
+    assert "djops apply" in (caught.value.hint or "")
+    labs.up(place.site.project, "local")
+    place.bring_to(PEOPLE)
+    place.login("ada")
+
+
+def test_a_wrong_administrator_password_is_told_without_showing_it(place: Place) -> None:
+    wrong = replace(place.site, mysql=replace(place.site.mysql, password=Secret("not-the-one")))
+    with pytest.raises(DjopsError) as caught, access.Servers(wrong) as servers:
+        access.make_plan(servers, access.Wanted.of(wrong.project, GRAPH))
+    assert caught.value.code == "E_DENIED"
+    assert "not-the-one" not in str(caught.value)
+
+
+def test_a_second_djops_is_told_who_holds_the_lock(place: Place) -> None:
+    with (
+        access.Servers(place.site) as one,
+        one.changing("a long apply", 0),
+        access.Servers(place.site) as two,pytest.raises(DjopsError) as caught, two.changing("another", 0)
+    ):
+        pass
+    assert caught.value.code == "E_LOCKED"
+    assert str(os.getpid()) in str(caught.value)
+    assert "a long apply" in str(caught.value)
+
+
+def test_what_narrows_comes_first(place: Place) -> None:
+    place.bring_to(PEOPLE)
+    place.wanted({"ada": [{"role": "viewer", "on": "imaging"}], "ben": [{"role": "analyst", "on": "ephys"}]})
+    risks = [change.risk for change in place.plan().changes]
+    assert Risk.NARROWS in risks
+    assert Risk.WIDENS in risks
+    first_widening = risks.index(Risk.WIDENS)
+    assert Risk.NARROWS not in risks[first_widening:]
+
+
+def test_killing_djops_itself_again_and_again(place: Place, lab: LabUnderTest) -> None:
+    """The real program, killed -9 at random moments of an apply; the last run is left in peace."""
+    before = lab.project_file.read_text()
+    command = [sys.executable, "-m", "djops.cli.main", "-q", "apply", "-y", "-C", str(lab.repository)]
+    command.remove("-q")
+    chance = random.Random(7)
+    for _ in range(4):
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        time.sleep(chance.uniform(0.4, 1.4))
+        process.kill()
+        process.wait()
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    again = subprocess.run([*command, "--json"], capture_output=True, text=True, check=False)
+    assert '"applied": 0' in again.stdout
+    assert lab.project_file.read_text() == before
+    place.login("alice")
