@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import socket
 import subprocess
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -228,6 +229,9 @@ class MysqlServer:
 
     def ready(self) -> bool:
         """Whether it takes log-ins; a refused one is an answer too."""
+        # A log-in waits without end for a server that is stopped, or for a stranger on its port.
+        if not _greets(self._lab.ports["mysql"]):
+            return False
         try:
             with Mysql(self._best_connection()):
                 return True
@@ -376,6 +380,15 @@ def _kept_password(file: Path, user: str) -> str:
         kept = {"user": user, "password": passwords.generate()}
         write_json(file, kept)
     return str(kept["password"])
+
+
+def _greets(port: int) -> bool:
+    """Whether somebody on a port begins to speak MySQL's protocol, version 10, within a second."""
+    try:
+        with socket.create_connection((HOST, port), timeout=1) as client:
+            return client.recv(5)[4:] == b"\x0a"
+    except OSError:
+        return False
 
 
 def _logs_in(connection: MysqlConnection | None) -> bool:
