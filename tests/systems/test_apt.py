@@ -54,28 +54,35 @@ def test_what_programs_link_to_is_not(name: str) -> None:
     assert not apt.NEVER.fullmatch(name) or name == "libperl-free"
 
 
-TARGETS = """\
-{scheme}//security.example/debian-security/ bookworm-security main
-{scheme}//tools.example/apt/ bookworm main
-{scheme}//mirror.example/debian/ bookworm main
-{scheme}//mirror.example/debian/ bookworm contrib
-{scheme}//mirror.example/debian/ bookworm-updates main
-cdrom:[Debian]/ bookworm main
-{scheme}//other.example/repo/ stable main
-"""
+PLACES = (
+    "{scheme}//security.example/debian-security/dists/bookworm-security/main",
+    "{scheme}//tools.example/apt/dists/bookworm/main",
+    "{scheme}//mirror.example/debian/dists/bookworm/main",
+    "{scheme}//mirror.example/debian/dists/bookworm/contrib",
+    "{scheme}//mirror.example/debian/dists/bookworm-updates/main",
+    "cdrom:[Debian]/dists/bookworm/main",
+    "{scheme}//other.example/repo//dists/stable/main",
+)
+
+
+def uris(*places: str) -> str:
+    """What `apt-get --print-uris update` says: it reads the sources and needs no package lists."""
+    indices = [f"'{place}/binary-amd64/Packages.xz' x_Packages 0 " for place in places]
+    roots = [f"'{place.rpartition('/')[0]}/InRelease' x_InRelease 0 " for place in places]
+    return "\n".join([*roots, *indices]).format(scheme="http:") + "\n"
 
 
 def test_the_machines_own_mirror_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(apt, "_output", lambda *_: TARGETS.format(scheme="http:"))
+    monkeypatch.setattr(apt, "_output", lambda *_: uris(*PLACES))
     assert apt.mirrors(DEBIAN) == [
-        "http://mirror.example/debian/",
-        "http://tools.example/apt/",
-        "http://other.example/repo/",
+        "http://mirror.example/debian",
+        "http://tools.example/apt",
+        "http://other.example/repo",
     ]
 
 
 def test_no_mirror_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(apt, "_output", lambda *_: "http://tools.example/apt/ bookworm stable\n")
+    monkeypatch.setattr(apt, "_output", lambda *_: uris("{scheme}//tools.example/apt/dists/bookworm/stable"))
     with pytest.raises(AptError, match="name no mirror"):
         apt.mirrors(DEBIAN)
 
