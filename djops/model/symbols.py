@@ -12,7 +12,7 @@ import re
 import string
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from djops.errors import DjopsError, ManyErrors, PipelineError, Where
 
@@ -75,9 +75,11 @@ class Unknown:
 
     Attributes:
         reason: Why it is not known, as part of a sentence.
+        later: Whether it may be known once all modules are loaded.
     """
 
     reason: str
+    later: bool = False
 
 
 @dataclass(frozen=True)
@@ -197,6 +199,8 @@ class Symbols:
         self.undecided: list[tuple[ClassObject, Unknown]] = []
         self.inside_functions: list[tuple[str, int, str]] = []
         self._modules: dict[str, _Loaded] = {}
+        self._all_loaded = False
+        self._unnamed: list[tuple[SchemaObject, ast.Call, _Scope]] = []
         errors: list[DjopsError] = []
         for name, source in sorted(sources.items()):
             try:
@@ -207,6 +211,9 @@ class Symbols:
             raise ManyErrors(errors) if len(errors) > 1 else errors[0]
         for name in self._modules:
             self._run(name)
+        self._all_loaded = True
+        for schema, node, scope in self._unnamed:
+            self._name(schema, node, scope)
         for module in self._modules.values():
             self._look_into_functions(module)
 
@@ -347,6 +354,7 @@ class Symbols:
         scope.names[node.name] = made
         inner = _Scope(scope.module, _Nested(scope.names, made.names), made, scope.only_types)
         self._block(node.body, inner)
+        _inherit_nested(made)
         for decorator in reversed(node.decorator_list):
             self._decorate(self._settle(self._value(decorator, scope)), made)
 
@@ -413,7 +421,8 @@ class Symbols:
                 return Unknown(f"`{value.name}` is imported in a circle")
             seen.add(value)
             names = self._modules[value.module].names
-            value = names.get(value.name) or Unknown(f"{value.module} does not define `{value.name}`")
+            missing = Unknown(f"{value.module} does not define `{value.name}`", later=True)
+            value = names.get(value.name) or missing
         return value
 
     def _member(self, base: Value, name: str) -> Value:
@@ -490,6 +499,8 @@ class Symbols:
                 return _bounded(left.value + right.value)
             if isinstance(node.op, ast.Mod) and isinstance(left.value, str):
                 return _percent(left.value, right.value) or _at_run_time(node)
+            if isinstance(left.value, int) and isinstance(right.value, int):
+                return _number(node.op, left.value, right.value) or _at_run_time(node)
         return _at_run_time(node)
 
     def _collection(self, node: ast.Tuple | ast.List | ast.Dict, scope: _Scope) -> Value:
@@ -576,6 +587,8 @@ class Symbols:
             schema.name = schema.name or value.value
         elif value != Known(None):
             schema.reason = value.reason if isinstance(value, Unknown) else _reason(node)
+            if isinstance(value, Unknown) and value.later and not self._all_loaded:
+                self._unnamed.append((schema, node, scope))
 
     # -- functions -----------------------------------------------------------------------------------
 
@@ -648,6 +661,14 @@ def parse_module(source: SourceFile) -> ast.Module:
         code="E_SYNTAX",
         hint="mend it, and try `python -m py_compile` on it",
     )
+
+
+def _inherit_nested(made: ClassObject) -> None:
+    """Give a class its own copies of the classes nested in those it derives from: each has one master."""
+    for one in list(made.ancestors())[1:]:
+        for name, value in one.names.items() if isinstance(one, ClassObject) else ():
+            if isinstance(value, ClassObject) and value.master is one and name not in made.names:
+                made.names[name] = replace(value, master=made)
 
 
 def _absolute(node: ast.ImportFrom, module: _Loaded) -> str:
@@ -739,6 +760,20 @@ def _format(text: str, arguments: list[object], keywords: Mapping[str, object]) 
     except (ValueError, KeyError, IndexError):
         return None
     return _bounded("".join(parts))
+
+
+def _number(operator: ast.operator, left: int, right: int) -> Known | None:
+    """Calculate with small whole numbers, as in ``varchar({2 * LENGTH})``."""
+    if max(abs(left), abs(right)) > MAX_TEXT:
+        return None
+    match operator:
+        case ast.Add():
+            return Known(left + right)
+        case ast.Sub():
+            return Known(left - right)
+        case ast.Mult():
+            return Known(left * right)
+    return None
 
 
 def _percent(text: str, value: object) -> Known | Unknown | None:
