@@ -12,8 +12,10 @@ from typing import TextIO
 
 from djops.report.table import clip, printable
 
-LIVE_INTERVAL = 0.2
-"""Seconds between two drawings of the live line."""
+INTERVAL = 0.2
+"""Seconds between two looks at the clock, and two drawings of the live line."""
+FIRST_WORD = 2.0
+"""Seconds after which a plain log hears of a step under way; shorter ones get a line when they end."""
 HEARTBEAT = 15.0
 """Seconds of silence after which a plain log hears that a step is still under way."""
 
@@ -25,13 +27,13 @@ class RunningStep:
     Attributes:
         name: What is being done.
         started: When it began, on the monotonic clock.
-        said: When the log last heard of it, on the monotonic clock.
+        due: When a plain log hears of it next, on the monotonic clock.
         text: The latest note.
     """
 
     name: str
     started: float
-    said: float
+    due: float
     text: str = ""
 
     def note(self, text: str) -> None:
@@ -70,7 +72,7 @@ class StepLog:
             The step, to which notes can be given.
         """
         now = time.monotonic()
-        running = RunningStep(printable(name), now, now)
+        running = RunningStep(printable(name), now, now + FIRST_WORD)
         self._begin(running)
         try:
             yield running
@@ -82,8 +84,6 @@ class StepLog:
     def _begin(self, step: RunningStep) -> None:
         with self._guard:
             self._running.append(step)
-            if not self.live:
-                self._line(f"{'...':<6} {'':>7}  {step.name}")
             if self._ticker is None:
                 self._over = threading.Event()
                 self._ticker = threading.Thread(target=self._tick, args=(self._over,), daemon=True)
@@ -98,7 +98,7 @@ class StepLog:
                 self._ticker = None
 
     def _tick(self, over: threading.Event) -> None:
-        while not over.wait(LIVE_INTERVAL if self.live else 1.0):
+        while not over.wait(INTERVAL):
             with self._guard:
                 if over.is_set():
                     return
@@ -116,8 +116,8 @@ class StepLog:
     def _beat(self) -> None:
         now = time.monotonic()
         for step in self._running:
-            if now - step.said >= HEARTBEAT:
-                step.said = now
+            if now >= step.due:
+                step.due = now + HEARTBEAT
                 self._line(f"{'...':<6} {now - step.started:>5.0f} s  {step.describe()}")
 
     def _line(self, text: str) -> None:
