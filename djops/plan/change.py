@@ -6,7 +6,8 @@ import abc
 import enum
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from functools import cached_property
+from typing import Any, ClassVar, Literal, NamedTuple
 
 from djops.plan.operations import Operation
 
@@ -34,6 +35,24 @@ class Phase(enum.IntEnum):
     CLEAN = 6
 
 
+class Told(NamedTuple):
+    """What a change says about itself.
+
+    Attributes:
+        object: What is changed, for people.
+        before: What is there now; empty for nothing.
+        after: What will be there; empty for nothing.
+        risk: What it does to access or data.
+        phase: When it is carried out.
+    """
+
+    object: str
+    before: str
+    after: str
+    risk: Risk
+    phase: Phase
+
+
 @dataclass(frozen=True, kw_only=True)
 class Change(abc.ABC):
     """One change.
@@ -46,30 +65,38 @@ class Change(abc.ABC):
 
     system: ClassVar[System]
 
-    @property
     @abc.abstractmethod
+    def _tell(self) -> Told:
+        """Say what is changed from what to what, and how risky that is."""
+
+    @cached_property
+    def _told(self) -> Told:
+        return self._tell()
+
+    @property
     def object(self) -> str:
         """What is changed, for people."""
+        return self._told.object
 
     @property
-    @abc.abstractmethod
     def before(self) -> str:
         """What is there now; empty for nothing."""
+        return self._told.before
 
     @property
-    @abc.abstractmethod
     def after(self) -> str:
         """What will be there; empty for nothing."""
+        return self._told.after
 
     @property
-    @abc.abstractmethod
     def risk(self) -> Risk:
         """What it does to access or data."""
+        return self._told.risk
 
     @property
-    @abc.abstractmethod
     def phase(self) -> Phase:
         """When it is carried out."""
+        return self._told.phase
 
     @abc.abstractmethod
     def operations(self) -> tuple[Operation, ...]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from djops.compile.secrets_state import SecretsState
 from djops.compile.vault import MOUNT
-from djops.plan.change import Change, Phase, Risk
+from djops.plan.change import Change, Phase, Risk, Told
 from djops.plan.operations import Operation, VaultCall
 
 
@@ -24,30 +24,14 @@ class WritePolicy(VaultChange):
     found: str | None
     wanted: str | None
 
-    @property
-    def object(self) -> str:
-        """The policy."""
-        return f"policy {self.name}"
-
-    @property
-    def before(self) -> str:
-        """Whether it exists."""
-        return "" if self.found is None else "other text" if self.wanted is not None else "there"
-
-    @property
-    def after(self) -> str:
-        """What it opens."""
-        return "" if self.wanted is None else "reads its own credentials only"
-
-    @property
-    def risk(self) -> Risk:
-        """Removing closes; a changed one may have opened anything, so putting it right closes."""
-        return Risk.WIDENS if self.found is None else Risk.NARROWS
-
-    @property
-    def phase(self) -> Phase:
-        """According to the risk."""
-        return Phase.WIDEN if self.found is None else Phase.NARROW
+    def _tell(self) -> Told:
+        return Told(
+            f"policy {self.name}",
+            "" if self.found is None else "other text" if self.wanted is not None else "there",
+            "" if self.wanted is None else "reads its own credentials only",
+            Risk.WIDENS if self.found is None else Risk.NARROWS,
+            Phase.WIDEN if self.found is None else Phase.NARROW,
+        )
 
     def operations(self) -> tuple[Operation, ...]:
         """Return one request."""
@@ -67,30 +51,8 @@ class ForgetSecret(VaultChange):
 
     path: str
 
-    @property
-    def object(self) -> str:
-        """The secret's path."""
-        return f"credentials at {self.path}"
-
-    @property
-    def before(self) -> str:
-        """That they exist."""
-        return "kept"
-
-    @property
-    def after(self) -> str:
-        """Nothing."""
-        return ""
-
-    @property
-    def risk(self) -> Risk:
-        """They cannot be had back."""
-        return Risk.DESTROYS
-
-    @property
-    def phase(self) -> Phase:
-        """Last, when nothing uses them any more."""
-        return Phase.CLEAN
+    def _tell(self) -> Told:
+        return Told(f"credentials at {self.path}", "kept", "", Risk.DESTROYS, Phase.CLEAN)
 
     def operations(self) -> tuple[Operation, ...]:
         """Return one deletion of all versions."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from djops.compile.mysql_state import AccountId
 from djops.plan.change import Change, Plan, Risk, System
-from djops.plan.mysql import (
+from djops.plan.mysql_changes import (
     CreateRole,
     DropAccount,
     GrantPrivileges,

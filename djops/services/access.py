@@ -20,7 +20,8 @@ from djops.model.graph import PipelineGraph, merge
 from djops.model.project import Project
 from djops.model.roles import RoleModel
 from djops.plan.change import Change, Plan, in_order
-from djops.plan.mysql import STATE_FACT, Reasons, diff_mysql
+from djops.plan.mysql import Reasons, diff_mysql
+from djops.plan.mysql_changes import STATE_FACT
 from djops.plan.operations import (
     AwsCall,
     EndSession,
@@ -32,7 +33,8 @@ from djops.plan.operations import (
     StorePassword,
     VaultCall,
 )
-from djops.plan.s3 import KEY_FACT, STORES_FACT, diff_s3
+from djops.plan.s3 import diff_s3
+from djops.plan.s3_changes import KEY_FACT, STORES_FACT
 from djops.plan.vault import diff_vault
 from djops.services.project import Loaded
 from djops.services.site import Site, open_site

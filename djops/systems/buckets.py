@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from djops.compile.s3 import Bucket
 from djops.plan.operations import AwsCall
-from djops.plan.s3 import ProtectBucket
+from djops.plan.s3_changes import ProtectBucket
 from djops.systems.connections import S3Connection
 from djops.systems.s3 import S3
 

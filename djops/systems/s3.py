@@ -20,7 +20,7 @@ from botocore.config import Config
 from djops.compile.s3 import Bucket, IamUser, S3State, iam_path
 from djops.errors import AccessDeniedError, ApplyError, DjopsError, ServerUnavailableError
 from djops.plan.operations import AwsCall
-from djops.plan.s3 import BLOCKS
+from djops.plan.s3_changes import BLOCKS
 from djops.systems.connections import S3Connection
 
 READERS = 8

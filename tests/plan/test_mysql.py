@@ -12,7 +12,8 @@ from djops.compile.mysql_state import Account, AccountId, Edge, Held, MysqlState
 from djops.errors import NotManagedError
 from djops.model.graph import PipelineGraph
 from djops.plan.change import Change, in_order
-from djops.plan.mysql import EndSessions, Reasons, SetDefaultRoles, SetPassword, diff_mysql
+from djops.plan.mysql import Reasons, diff_mysql
+from djops.plan.mysql_changes import EndSessions, SetDefaultRoles, SetPassword
 from djops.plan.operations import Sql
 from tests.support.mysql_meaning import Meaning, Server
 from tests.support.projects import DEMO, compiled, peoples, pipeline, pipelines, project

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 from djops.compile.mysql_state import AccountId, Edge, Held, MysqlState, Scope
 from djops.plan.change import Change
-from djops.plan.mysql import (
+from djops.plan.mysql_changes import (
     AlterAccount,
     CreateAccount,
     CreateRole,

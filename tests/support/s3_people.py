@@ -13,7 +13,7 @@ from botocore.exceptions import ClientError
 
 from djops.compile.s3 import POLICY_NAME, iam_path
 from djops.plan.operations import AwsCall
-from djops.plan.s3 import BLOCKS, canonical
+from djops.plan.s3_changes import BLOCKS, canonical
 from djops.systems.connections import S3Connection, Secret
 from djops.systems.s3 import S3
 

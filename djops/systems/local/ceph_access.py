@@ -11,7 +11,7 @@ from djops.compile.s3 import POLICY_NAME
 from djops.compile.s3_manager import MANAGER, MANAGER_PATH, manager_policy
 from djops.errors import AccessDeniedError, StartError
 from djops.plan.operations import AwsCall
-from djops.plan.s3 import canonical
+from djops.plan.s3_changes import canonical
 from djops.systems.connections import S3Connection, Secret
 from djops.systems.files import read_json, write_json
 from djops.systems.local.ceph_config import ACCOUNT_ID

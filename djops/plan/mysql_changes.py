@@ -1,0 +1,387 @@
+"""Changes to a MySQL server."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from djops.compile.mysql_state import Account, AccountId, Scope
+from djops.compile.sql import quote_account, quote_identifier, quote_string
+from djops.plan.change import Change, Phase, Risk, Told
+from djops.plan.operations import EndSession, MarkSecret, Operation, SecretRef, Sql, StorePassword
+
+PASSWORD_FIELD = "database.password"  # noqa: S105  the field's name, as the client names its file
+STATE_FACT = "database_state"
+"""Beside a secret: ``set`` once the password is known to be in force."""
+
+
+def _quoted(account: AccountId) -> str:
+    return quote_account(account.user, account.host)
+
+
+def _joined(accounts: Iterable[AccountId]) -> str:
+    return ", ".join(_quoted(account) for account in accounts)
+
+
+def _attribute(account: Account) -> str:
+    mark = {"djops": {"project": account.project, "kind": account.kind}}
+    return f"ATTRIBUTE {quote_string(json.dumps(mark, sort_keys=True))}"
+
+
+class MysqlChange(Change):
+    """A change to the MySQL server."""
+
+    system = "mysql"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CreateRole(MysqlChange):
+    """Make a role, marked as the project's own in the same statement.
+
+    ``CREATE ROLE`` takes no attribute, and a crash between it and an ``ALTER USER`` would leave a role
+    that nobody owns. A locked account with an expired password is what ``CREATE ROLE`` makes.
+    """
+
+    role: AccountId
+    account: Account
+
+    def _tell(self) -> Told:
+        return Told(f"role {self.role}", "", "created", Risk.KEEPS, Phase.PREPARE)
+
+    def operations(self) -> tuple[Operation, ...]:
+        """Return one CREATE USER."""
+        attribute = _attribute(self.account)
+        return (Sql((f"CREATE USER {_quoted(self.role)} PASSWORD EXPIRE ACCOUNT LOCK {attribute}",)),)
+
+    def reverse(self) -> Change:
+        """Return the drop."""
+        return DropAccount(name=self.role, account=self.account, why=self.why)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CreateAccount(MysqlChange):
+    """Make a person's or service's account, without any right yet."""
+
+    name: AccountId
+    account: Account
+    secret: str
+
+    def _tell(self) -> Told:
+        return Told(f"account {self.name}", "", "created, TLS required", Risk.KEEPS, Phase.PREPARE)
+
+    def operations(self) -> tuple[Operation, ...]:
+        """Keep the password first, so that no unknown password is ever in force."""
+        head = f"CREATE USER {_quoted(self.name)} IDENTIFIED WITH {self.account.plugin} BY "
+        tail = f" REQUIRE SSL {_attribute(self.account)}"
+        return (
+            StorePassword(self.secret, self.name.user),
+            Sql((head, SecretRef(self.secret, PASSWORD_FIELD), tail)),
+            MarkSecret(self.secret, {STATE_FACT: "set"}),
+        )
+
+    def reverse(self) -> Change:
+        """Return the drop."""
+        return DropAccount(name=self.name, account=self.account, why=self.why)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DropAccount(MysqlChange):
+    """Drop an account or role, with everything granted to it and every membership of it."""
+
+    name: AccountId
+    account: Account
+    secret: str = ""
+
+    def _tell(self) -> Told:
+        return Told(
+            f"{'role' if self.account.kind == 'role' else 'account'} {self.name}",
+            "there",
+            "",
+            Risk.NARROWS if self.account.kind == "role" else Risk.DESTROYS,
+            Phase.NARROW,
+        )
+
+    def operations(self) -> tuple[Operation, ...]:
+        """Return one DROP USER."""
+        return (Sql((f"DROP USER IF EXISTS {_quoted(self.name)}",)),)
+
+    def reverse(self) -> Change:
+        """Return the creation."""
+        if self.account.kind == "role":
+            return CreateRole(role=self.name, account=self.account, why=self.why)
+        return CreateAccount(name=self.name, account=self.account, secret=self.secret, why=self.why)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AlterAccount(MysqlChange):
+    """Bring an account's protection back to what it should be."""
+
+    name: AccountId
+    found: Account
+    wanted: Account
+
+    def _tell(self) -> Told:
+        opens = (self.found.locked and not self.wanted.locked) or (
+            self.found.require_tls and not self.wanted.require_tls
+        )
+        risk, phase = (Risk.WIDENS, Phase.WIDEN) if opens else (Risk.NARROWS, Phase.NARROW)
+        return Told(f"account {self.name}", _protection(self.found), _protection(self.wanted), risk, phase)
+
+    def operations(self) -> tuple[Operation, ...]:
+        """Return one ALTER USER."""
+        tls = "SSL" if self.wanted.require_tls else "NONE"
+        lock = "LOCK" if self.wanted.locked else "UNLOCK"
+        return (
+            Sql((f"ALTER USER {_quoted(self.name)} REQUIRE {tls} ACCOUNT {lock} {_attribute(self.wanted)}",)),
+        )
+
+    def reverse(self) -> Change:
+        """Return the opposite."""
+        return AlterAccount(name=self.name, found=self.wanted, wanted=self.found, why=self.why)
+
+
+def _protection(account: Account) -> str:
+    parts = [
+        "locked" if account.locked else "open",
+        "TLS required" if account.require_tls else "TLS not required",
+    ]
+    return ", ".join(parts)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SetPassword(MysqlChange):
+    """Put the kept password in force, making one when none is kept."""
+
+    name: AccountId
+    account: Account
+    secret: str
+
+    def _tell(self) -> Told:
+        return Told(
+            f"account {self.name}",
+            "password not known to be the one kept",
+            "password from the secrets server",
+            Risk.NARROWS,
+            Phase.PREPARE,
+        )
+
+    def operations(self) -> tuple[Operation, ...]:
+        """Keep first, then set, then note that it is set."""
+        head = f"ALTER USER {_quoted(self.name)} IDENTIFIED WITH {self.account.plugin} BY "
+        return (
+            StorePassword(self.secret, self.name.user),
+            Sql((head, SecretRef(self.secret, PASSWORD_FIELD))),
+            MarkSecret(self.secret, {STATE_FACT: "set"}),
+        )
+
+    def reverse(self) -> Change:
+        """Return itself: an unknown password cannot be had back."""
+        return self
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Privileges(MysqlChange):
+    """Privileges of one grantee on one schema or table.
+
+    Attributes:
+        grantee: Who holds them.
+        scope: The schema pattern or table, without column.
+        privileges: Privilege names; the value lists columns, empty for all.
+    """
+
+    grantee: AccountId
+    scope: Scope
+    privileges: Mapping[str, tuple[str, ...]]
+    meaning: str = ""
+
+    @property
+    def holder(self) -> str:
+        """Grantee and scope."""
+        return f"{self.grantee} on {self.scope}"
+
+    @property
+    def text(self) -> str:
+        """The privileges as MySQL lists them."""
+        return self._listed(self.privileges)
+
+    @staticmethod
+    def _listed(privileges: Mapping[str, tuple[str, ...]]) -> str:
+        return ", ".join(
+            name + (f" ({', '.join(quote_identifier(column) for column in columns)})" if columns else "")
+            for name, columns in sorted(privileges.items())
+        )
+
+    @property
+    def target(self) -> str:
+        """The scope as MySQL writes it."""
+        if self.scope.pattern == "*":
+            return "*.*"
+        table = quote_identifier(self.scope.table) if self.scope.table else "*"
+        return f"{quote_identifier(self.scope.pattern)}.{table}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class GrantPrivileges(_Privileges):
+    """Give privileges."""
+
+    def _tell(self) -> Told:
+        return Told(self.holder, "", self.text, Risk.WIDENS, Phase.WIDEN)
+
+    def operations(self) -> tuple[Operation, ...]:
+        """Return one GRANT."""
+        plain = {name: columns for name, columns in self.privileges.items() if name != "GRANT OPTION"}
+        option = " WITH GRANT OPTION" if "GRANT OPTION" in self.privileges else ""
+        text = self._listed(plain) or "USAGE"
+        return (Sql((f"GRANT {text} ON {self.target} TO {_quoted(self.grantee)}{option}",)),)
+
+    def reverse(self) -> Change:
+        """Return the revocation."""
+        return RevokePrivileges(
+            grantee=self.grantee,
+            scope=self.scope,
+            privileges=self.privileges,
+            meaning=self.meaning,
+            why=self.why,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RevokePrivileges(_Privileges):
+    """Take privileges away, in the spelling in which they are stored."""
+
+    def _tell(self) -> Told:
+        return Told(self.holder, self.text, "", Risk.NARROWS, Phase.NARROW)
+
+    def operations(self) -> tuple[Operation, ...]:
+        """Return one REVOKE."""
+        return (Sql((f"REVOKE {self.text} ON {self.target} FROM {_quoted(self.grantee)}",)),)
+
+    def reverse(self) -> Change:
+        """Return the grant."""
+        return GrantPrivileges(
+            grantee=self.grantee,
+            scope=self.scope,
+            privileges=self.privileges,
+            meaning=self.meaning,
+            why=self.why,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Membership(MysqlChange):
+    """A role and members that get or lose it in one atomic statement.
+
+    Attributes:
+        role: The role.
+        members: Accounts or roles.
+        admin: Whether the members may pass it on.
+        inner: Whether the members are roles themselves.
+    """
+
+    role: AccountId
+    members: tuple[AccountId, ...]
+    admin: bool = False
+    inner: bool = False
+
+    @property
+    def holder(self) -> str:
+        """The members."""
+        return ", ".join(str(member) for member in self.members)
+
+    @property
+    def text(self) -> str:
+        """The role, and whether it may be passed on."""
+        return f"role {self.role}" + (", may pass it on" if self.admin else "")
+
+
+@dataclass(frozen=True, kw_only=True)
+class GrantRole(_Membership):
+    """Give a role."""
+
+    def _tell(self) -> Told:
+        return Told(self.holder, "", self.text, Risk.WIDENS, Phase.JOIN)
+
+    def operations(self) -> tuple[Operation, ...]:
+        """Return one GRANT."""
+        option = " WITH ADMIN OPTION" if self.admin else ""
+        return (Sql((f"GRANT {_quoted(self.role)} TO {_joined(self.members)}{option}",)),)
+
+    def reverse(self) -> Change:
+        """Return the revocation."""
+        return RevokeRole(
+            role=self.role, members=self.members, admin=self.admin, inner=self.inner, why=self.why
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RevokeRole(_Membership):
+    """Take a role away."""
+
+    def _tell(self) -> Told:
+        return Told(self.holder, self.text, "", Risk.NARROWS, Phase.NARROW)
+
+    def operations(self) -> tuple[Operation, ...]:
+        """Return one REVOKE."""
+        return (Sql((f"REVOKE {_quoted(self.role)} FROM {_joined(self.members)}",)),)
+
+    def reverse(self) -> Change:
+        """Return the grant."""
+        return GrantRole(
+            role=self.role, members=self.members, admin=self.admin, inner=self.inner, why=self.why
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SetDefaultRoles(MysqlChange):
+    """Say which roles are active from log-in; the DataJoint client never asks for any itself."""
+
+    member: AccountId
+    found: tuple[AccountId, ...]
+    wanted: tuple[AccountId, ...]
+
+    def _tell(self) -> Told:
+        return Told(
+            f"roles active at log-in of {self.member}",
+            ", ".join(str(role) for role in self.found),
+            ", ".join(str(role) for role in self.wanted) or "none",
+            Risk.WIDENS if set(self.wanted) - set(self.found) else Risk.NARROWS,
+            Phase.ACTIVATE,
+        )
+
+    def operations(self) -> tuple[Operation, ...]:
+        """Return one SET DEFAULT ROLE."""
+        roles = _joined(self.wanted) if self.wanted else "NONE"
+        return (Sql((f"SET DEFAULT ROLE {roles} TO {_quoted(self.member)}",)),)
+
+    def reverse(self) -> Change:
+        """Return the opposite."""
+        return SetDefaultRoles(member=self.member, found=self.wanted, wanted=self.found, why=self.why)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EndSessions(MysqlChange):
+    """End open sessions of accounts that lost a right.
+
+    A session that did ``USE schema`` keeps its old privileges there until its next ``USE``, and DROP
+    USER leaves sessions open (seen on MySQL 9.7).
+    """
+
+    members: tuple[AccountId, ...]
+
+    def _tell(self) -> Told:
+        return Told(
+            f"open sessions of {', '.join(str(member) for member in self.members)}",
+            "may still use what is taken away",
+            "ended",
+            Risk.NARROWS,
+            Phase.END_SESSIONS,
+        )
+
+    def operations(self) -> tuple[Operation, ...]:
+        """Return one end for each account."""
+        return tuple(EndSession(member.user) for member in self.members)
+
+    def reverse(self) -> Change:
+        """Return itself: an ended session cannot be had back."""
+        return self

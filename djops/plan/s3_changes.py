@@ -1,0 +1,324 @@
+"""Changes to an S3 server."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from djops.compile.s3 import POLICY_NAME, Bucket, Document, IamUser
+from djops.plan.change import Change, Phase, Risk, Told
+from djops.plan.operations import AwsCall, KeepKey, MarkSecret, Operation
+
+KEY_FACT = "s3_access_key"
+"""Beside a secret: the id of the access key that is kept there."""
+
+STORES_FACT = "s3_stores"
+"""Beside a secret: the stores that the kept key is filed under."""
+
+BLOCKS = ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets")
+
+
+def canonical(document: Document | None) -> str:
+    """Write a policy so that equal policies give equal text."""
+    return "" if document is None else json.dumps(document, sort_keys=True, separators=(",", ":"))
+
+
+def _atoms(document: Document | None, effect: str) -> frozenset[str]:
+    """Split a policy into single (action, resource, condition) permissions of one effect."""
+    found: set[str] = set()
+    for statement in (document or {}).get("Statement", ()):
+        if not isinstance(statement, Mapping) or statement.get("Effect") != effect:
+            continue
+        rest = {k: v for k, v in statement.items() if k not in ("Effect", "Action", "Resource", "Sid")}
+        for action in _listed(statement.get("Action")):
+            for resource in _listed(statement.get("Resource")):
+                for condition in _split(rest):
+                    found.add(canonical({"a": action, "r": resource, "c": condition}))
+    return frozenset(found)
+
+
+def _listed(value: object) -> list[Any]:
+    return [] if value is None else value if isinstance(value, list) else [value]
+
+
+def _split(rest: Mapping[str, Any]) -> Iterable[Mapping[str, Any]]:
+    """Treat each listed prefix of our own condition as a permission of its own."""
+    prefixes = rest.get("Condition", {}).get("StringLike", {}).get("s3:prefix")
+    if isinstance(prefixes, list) and len(rest) == 1 and len(rest["Condition"]) == 1:
+        return [{"prefix": prefix} for prefix in prefixes]
+    return [rest]
+
+
+def policy_risk(before: Document | None, after: Document | None) -> Risk:
+    """Tell whether replacing one policy by another opens or only closes.
+
+    Args:
+        before: The policy in force.
+        after: The policy to come.
+
+    Returns:
+        ``NARROWS`` when nothing is opened, ``WIDENS`` otherwise.
+    """
+    opens = _atoms(after, "Allow") - _atoms(before, "Allow") or _atoms(before, "Deny") - _atoms(after, "Deny")
+    return Risk.WIDENS if opens else Risk.NARROWS
+
+
+def _summary(document: Document | None) -> str:
+    """Say in a few words what a policy of ours opens."""
+    if document is None:
+        return ""
+    read: set[str] = set()
+    write: set[str] = set()
+    for statement in document.get("Statement", ()):
+        for resource in _listed(statement.get("Resource")):
+            parts = str(resource).split("/")
+            if statement.get("Effect") == "Allow" and len(parts) > 1:
+                target = write if "s3:PutObject" in _listed(statement.get("Action")) else read
+                target.add(parts[-2])
+    parts = [f"get {', '.join(sorted(read))}"] if read else []
+    parts += [f"get and put {', '.join(sorted(write))}"] if write else []
+    return "; ".join(parts) or "no objects"
+
+
+class S3Change(Change):
+    """A change to the S3 server."""
+
+    system = "s3"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CreatePrincipal(S3Change):
+    """Make an IAM user below the project's path."""
+
+    name: str
+    path: str
+
+    def _tell(self) -> Told:
+        return Told(f"user {self.name}", "", "created", Risk.KEEPS, Phase.PREPARE)
+
+    def operations(self) -> tuple[Operation, ...]:
+        """Return one CreateUser."""
+        return (AwsCall("iam", "CreateUser", {"UserName": self.name, "Path": self.path}),)
+
+    def reverse(self) -> Change:
+        """Return the deletion."""
+        return DeletePrincipal(name=self.name, path=self.path, user=IamUser(), why=self.why)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeletePrincipal(S3Change):
+    """Delete an IAM user with its keys, policies and memberships; keys go first."""
+
+    name: str
+    path: str
+    user: IamUser
+
+    def _tell(self) -> Told:
+        return Told(f"user {self.name}", "there", "", Risk.DESTROYS, Phase.NARROW)
+
+    def operations(self) -> tuple[Operation, ...]:
+        """Return the deletions, each of which may find its work done."""
+
+        def call(action: str, **parameters: str) -> AwsCall:
+            return AwsCall("iam", action, {"UserName": self.name, **parameters}, missing_is_done=True)
+
+        return (
+            *(call("DeleteAccessKey", AccessKeyId=key) for key in self.user.keys),
+            *(call("DeleteUserPolicy", PolicyName=name) for name in self.user.policies),
+            *(call("DetachUserPolicy", PolicyArn=arn) for arn in self.user.attached),
+            *(call("RemoveUserFromGroup", GroupName=group) for group in self.user.groups),
+            call("DeleteUser"),
+        )
+
+    def reverse(self) -> Change:
+        """Return the creation."""
+        return CreatePrincipal(name=self.name, path=self.path, why=self.why)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PutPolicy(S3Change):
+    """Replace, make or remove one inline policy of a user, in one atomic request."""
+
+    name: str
+    policy: str
+    found: Document | None
+    wanted: Document | None
+
+    def _tell(self) -> Told:
+        before = _summary(self.found) if self.policy == POLICY_NAME else ("there" if self.found else "")
+        after = _summary(self.wanted)
+        after += " (its text was changed)" if after and after == before else ""
+        risk = policy_risk(self.found, self.wanted)
+        # A policy that is not there yet belongs behind the user it is for, even when it opens nothing.
+        phase = Phase.NARROW if risk is Risk.NARROWS and self.found is not None else Phase.WIDEN
+        return Told(f"policy {self.policy} of {self.name}", before, after, risk, phase)
+
+    def operations(self) -> tuple[Operation, ...]:
+        """Return one PutUserPolicy or DeleteUserPolicy."""
+        names = {"UserName": self.name, "PolicyName": self.policy}
+        if self.wanted is None:
+            return (AwsCall("iam", "DeleteUserPolicy", names, missing_is_done=True),)
+        return (AwsCall("iam", "PutUserPolicy", {**names, "PolicyDocument": canonical(self.wanted)}),)
+
+    def reverse(self) -> Change:
+        """Return the opposite."""
+        return PutPolicy(
+            name=self.name, policy=self.policy, found=self.wanted, wanted=self.found, why=self.why
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Detach(S3Change):
+    """Take a managed policy or a group away from a user."""
+
+    name: str
+    policy_arn: str = ""
+    group: str = ""
+
+    def _tell(self) -> Told:
+        return Told(
+            f"user {self.name}",
+            f"policy {self.policy_arn}" if self.policy_arn else f"member of group {self.group}",
+            "",
+            Risk.NARROWS,
+            Phase.NARROW,
+        )
+
+    def operations(self) -> tuple[Operation, ...]:
+        """Return one request."""
+        if self.policy_arn:
+            parameters = {"UserName": self.name, "PolicyArn": self.policy_arn}
+            return (AwsCall("iam", "DetachUserPolicy", parameters, missing_is_done=True),)
+        parameters = {"UserName": self.name, "GroupName": self.group}
+        return (AwsCall("iam", "RemoveUserFromGroup", parameters, missing_is_done=True),)
+
+    def reverse(self) -> Change:
+        """Return the opposite."""
+        return Attach(name=self.name, policy_arn=self.policy_arn, group=self.group, why=self.why)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attach(S3Change):
+    """Give a managed policy or a group back; only ever the reverse of :class:`Detach`."""
+
+    name: str
+    policy_arn: str = ""
+    group: str = ""
+
+    def _tell(self) -> Told:
+        return Told(
+            f"user {self.name}",
+            "",
+            f"policy {self.policy_arn}" if self.policy_arn else f"member of group {self.group}",
+            Risk.WIDENS,
+            Phase.WIDEN,
+        )
+
+    def operations(self) -> tuple[Operation, ...]:
+        """Return one request."""
+        if self.policy_arn:
+            parameters = {"UserName": self.name, "PolicyArn": self.policy_arn}
+            return (AwsCall("iam", "AttachUserPolicy", parameters),)
+        return (AwsCall("iam", "AddUserToGroup", {"UserName": self.name, "GroupName": self.group}),)
+
+    def reverse(self) -> Change:
+        """Return the opposite."""
+        return Detach(name=self.name, policy_arn=self.policy_arn, group=self.group, why=self.why)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CreateKey(S3Change):
+    """Make an access key and keep it in the secrets server, which alone hands it out."""
+
+    name: str
+    keep: KeepKey
+
+    def _tell(self) -> Told:
+        return Told(
+            f"access key of {self.name}", "", f"created, kept at {self.keep.path}", Risk.KEEPS, Phase.JOIN
+        )
+
+    def operations(self) -> tuple[Operation, ...]:
+        """Return one CreateAccessKey, whose answer is kept at once."""
+        return (AwsCall("iam", "CreateAccessKey", {"UserName": self.name}, keep_key=self.keep),)
+
+    def reverse(self) -> Change:
+        """Return the deletion of whichever key is kept."""
+        return DeleteKey(name=self.name, key="", keep=self.keep, why=self.why)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeleteKey(S3Change):
+    """Delete an access key that is not the one kept in the secrets server."""
+
+    name: str
+    key: str
+    keep: KeepKey
+
+    def _tell(self) -> Told:
+        return Told(f"access key of {self.name}", self.key or "the kept key", "", Risk.NARROWS, Phase.NARROW)
+
+    def operations(self) -> tuple[Operation, ...]:
+        """Return one DeleteAccessKey, or the note that no key is kept any more."""
+        if not self.key:
+            return (MarkSecret(self.keep.path, {KEY_FACT: ""}),)
+        parameters = {"UserName": self.name, "AccessKeyId": self.key}
+        return (AwsCall("iam", "DeleteAccessKey", parameters, missing_is_done=True),)
+
+    def reverse(self) -> Change:
+        """Return the creation of another key: a deleted one cannot be had back."""
+        return CreateKey(name=self.name, keep=self.keep, why=self.why)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProtectBucket(S3Change):
+    """Bring back what protects a bucket: versioning, public-access blocks, no bucket policy."""
+
+    name: str
+    found: Bucket
+    wanted: Bucket
+
+    def _tell(self) -> Told:
+        opens = (
+            (self.found.versioned and not self.wanted.versioned)
+            or (self.found.blocks_public and not self.wanted.blocks_public)
+            or (self.wanted.policy is not None and self.found.policy != self.wanted.policy)
+        )
+        risk, phase = (Risk.WIDENS, Phase.WIDEN) if opens else (Risk.NARROWS, Phase.NARROW)
+        return Told(f"bucket {self.name}", _protection(self.found), _protection(self.wanted), risk, phase)
+
+    def operations(self) -> tuple[Operation, ...]:
+        """Return the requests for what differs."""
+        calls: list[Operation] = []
+        bucket = {"Bucket": self.name}
+        if self.found.blocks_public != self.wanted.blocks_public:
+            blocks = dict.fromkeys(BLOCKS, self.wanted.blocks_public)
+            body = {**bucket, "PublicAccessBlockConfiguration": blocks}
+            calls.append(AwsCall("s3", "PutPublicAccessBlock", body))
+        if self.found.policy != self.wanted.policy:
+            if self.wanted.policy is None:
+                calls.append(AwsCall("s3", "DeleteBucketPolicy", bucket, missing_is_done=True))
+            else:
+                body = {**bucket, "Policy": canonical(self.wanted.policy)}
+                calls.append(AwsCall("s3", "PutBucketPolicy", body))
+        if self.found.versioned != self.wanted.versioned:
+            status = "Enabled" if self.wanted.versioned else "Suspended"
+            body = {**bucket, "VersioningConfiguration": {"Status": status}}
+            calls.append(AwsCall("s3", "PutBucketVersioning", body))
+        return tuple(calls)
+
+    def reverse(self) -> Change:
+        """Return the opposite."""
+        return ProtectBucket(name=self.name, found=self.wanted, wanted=self.found, why=self.why)
+
+
+def _protection(bucket: Bucket) -> str:
+    return ", ".join(
+        (
+            "versioned" if bucket.versioned else "not versioned",
+            "public access blocked" if bucket.blocks_public else "public access not blocked",
+            "no bucket policy" if bucket.policy is None else "a bucket policy",
+        )
+    )
