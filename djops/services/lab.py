@@ -216,13 +216,11 @@ def status(project: Project, environment: str | None = None) -> LabStatus:
     """
     name = _local_environment(project, environment)
     directory, file = labfile.find(project.project, name)
-    lab = local_lab(project, name)
+    lab = None if file is None else local_lab(project, name)
     if lab is None or file is None:
-        never = LabFile(project.project, name)
-        servers = [make(labfile.lab_at(directory, never, server_account())) for make in server_classes()]
         found = [
             ServerHealth(one.name, one.title, False, False, None, None, "never brought up: run `djops up`")
-            for one in servers
+            for one in server_classes()
         ]
     else:
         servers = [make(lab) for make in server_classes()]
