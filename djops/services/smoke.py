@@ -192,9 +192,12 @@ def run(
 
     Raises:
         UsageError: ``E_NO_ROLE`` when there is no such role.
+        LockedError: ``E_LOCKED`` naming who works on the project.
         ApplyError: ``E_SMOKE_REMAINS`` when something could not be removed; the next run tries again.
     """
     roles, told = chosen(role), progress or Silent()
+    with access.Servers(site) as servers, servers.changing("smoke", lock_wait):
+        pass  # whoever is told to wait is told before anything was made
     removed = trial.remove_remains(site, told, lock_wait)
     with trial.recorded(site) as current:
         try:
