@@ -121,7 +121,7 @@ def ask_secrets(connection: Any, requests_made: Sequence[tuple[str, str]]) -> No
     answer = session.post(f"{connection.address}/v1/auth/approle/login", json=login).json()
     session.headers["X-Vault-Token"] = answer["auth"]["client_token"]
     for method, path in requests_made:
-        session.request(method, f"{connection.address}{path}").content
+        session.request(method, f"{connection.address}{path}")
 
 
 def main() -> None:
