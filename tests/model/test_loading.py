@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from djops.errors import ConfigError, DjopsError, ManyErrors
@@ -114,6 +114,7 @@ def test_garbage_is_a_clear_error(text: str) -> None:
 ODD = st.text(alphabet=st.sampled_from("ab: -[]{},'\"#&*!|>%@`?\n\t\r~\x00\ufeff\u2028é1"), max_size=40)
 
 
+@settings(deadline=None)
 @given(ODD | st.text(max_size=60))
 def test_arbitrary_text_raises_nothing_else(text: str) -> None:
     for whole in (text, HEAD + text):
@@ -133,6 +134,7 @@ PLAIN = st.recursive(
 NAMES = ["version", "project", "pipeline", "environments", "stores", "schemas", "people", "services", "x"]
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.sampled_from(NAMES), PLAIN, max_size=8))
 def test_any_data_is_accepted_or_refused_clearly(data: dict[str, Any]) -> None:
     base = {
@@ -151,6 +153,7 @@ def test_any_data_is_accepted_or_refused_clearly(data: dict[str, Any]) -> None:
             assert one.hint
 
 
+@settings(deadline=None)
 @given(PLAIN)
 def test_the_tree_reads_what_json_writes(data: Any) -> None:
     text = json.dumps({"a": data}, ensure_ascii=False)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from djops.errors import DjopsError, ManyErrors, PipelineError
@@ -122,6 +122,7 @@ FRAGMENTS = st.sampled_from(
 )  # fmt: skip
 
 
+@settings(deadline=None)
 @given(st.lists(FRAGMENTS, max_size=12), st.lists(FRAGMENTS, max_size=12))
 def test_any_code_is_read_or_refused_clearly(first: list[str], second: list[str]) -> None:
     try:
@@ -130,6 +131,7 @@ def test_any_code_is_read_or_refused_clearly(first: list[str], second: list[str]
         assert error.code == "E_SYNTAX"
 
 
+@settings(deadline=None)
 @given(st.text(alphabet=st.sampled_from("->[] :#'\"<>@=abc\n.()~&"), max_size=60))
 def test_any_definition_is_read(text: str) -> None:
     reading = read(a=HEAD + f"@schema\nclass A(dj.Manual):\n    definition = {text!r}")
@@ -149,6 +151,7 @@ def test_table_names_are_the_clients(name: str) -> None:
         assert prefix + snake_case(name) == getattr(made, "table_name")  # noqa: B009  its metaclass has it
 
 
+@settings(deadline=None)
 @given(st.from_regex(r"[A-Z][A-Za-z0-9]{0,20}", fullmatch=True))
 def test_snake_case_is_the_clients(name: str) -> None:
     from datajoint.utils import from_camel_case
