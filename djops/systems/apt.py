@@ -26,6 +26,9 @@ NEVER = re.compile(
 )
 """Packages for the machine's own administration: the programs we run do not need them to run."""
 
+FETCHING = ".fetch-"
+"""Beginning of the names of directories that packages are fetched into."""
+
 _TOOLS = ("apt-get", "apt-cache", "dpkg", "dpkg-deb")
 _KEYRINGS = {
     "debian": ("debian-archive-keyring.gpg", "debian-archive-keyring.pgp"),
@@ -260,7 +263,7 @@ def sandboxed_directory(parent: Path) -> Path:
     Args:
         parent: Where to make it.
     """
-    directory = Path(tempfile.mkdtemp(prefix=".fetch-", dir=parent))
+    directory = Path(tempfile.mkdtemp(prefix=FETCHING, dir=parent))
     if os.geteuid() == 0:
         try:
             shutil.chown(directory, "_apt")

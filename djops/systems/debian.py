@@ -33,6 +33,9 @@ from djops.systems.progress import Step
 
 _UNPACKED = 8  # times the size of the packages; 6.4 was measured for MySQL
 _RECORD = "djops-prefix.json"
+_LONGEST_FETCH = 3600.0
+_INDEX_SECONDS = 3600.0
+_RECENT_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -168,27 +171,51 @@ def _fetch(wanted: Sequence[str], suites: Sequence[str], step: Step) -> list[Pac
 def _fetch_from(
     of: apt.Distribution, mirror: str, suites: Sequence[str], wanted: Sequence[str], step: Step
 ) -> list[Package]:
+    private = _indexed(of, mirror, suites, _INDEX_SECONDS, step)
+    try:
+        return _bring(private, wanted, step)
+    except AptError:  # a mirror drops what newer versions replace, also within the hour
+        private = _indexed(of, mirror, suites, _RECENT_SECONDS, step)
+        return _bring(private, wanted, step)
+
+
+def _bring(private: PrivateApt, wanted: Sequence[str], step: Step) -> list[Package]:
     cache = roots().cache
-    digest = hashlib.sha256(mirror.encode()).hexdigest()[:8]
-    state = cache / "apt" / f"{suites[0]}-{of.architecture}-{digest}"
-    _public_directory(state)
-    # Two servers are installed at once and share one download of the index.
-    with locked(state / ".lock", "up (fetching packages)", wait=900):
-        private = PrivateApt(state, of, mirror, suites)
-        if not (state / "fresh").exists() or _age(state / "fresh") > 3600:
-            step.note(f"reading the index of {suites[0]}")
-            private.update()
-            (state / "fresh").touch()
-        names = private.closure(wanted)
-        try:
-            packages = private.describe(names)
-        except AptError:
-            (state / "fresh").unlink(missing_ok=True)
-            raise
+    packages = private.describe(private.closure(wanted))
     missing = [package for package in packages if not _cached([package], cache)]
     if missing:
         _download(private, missing, cache, step, len(packages))
     return packages
+
+
+def _indexed(
+    of: apt.Distribution, mirror: str, suites: Sequence[str], oldest: float, step: Step
+) -> PrivateApt:
+    """Return an apt whose indexes are younger than ``oldest`` seconds.
+
+    They are fetched into a directory that is new each time: apt of a djops that was killed goes on, and
+    two of them in one directory spoil it.
+    """
+    digest = hashlib.sha256(mirror.encode()).hexdigest()[:8]
+    base = roots().cache / "apt"
+    _public_directory(base)
+    current = base / f"{suites[0]}-{of.architecture}-{digest}"
+    # Two servers are installed at once and share one download of the index.
+    with locked(current.with_suffix(".lock"), "up (fetching packages)", wait=900):
+        if current.exists() and _age(current / "lists") < oldest:
+            return PrivateApt(current.resolve(), of, mirror, suites)
+        state = Path(tempfile.mkdtemp(prefix=f"{current.name}-", dir=base))
+        state.chmod(0o755)
+        private = PrivateApt(state, of, mirror, suites)
+        step.note(f"reading the index of {suites[0]}")
+        private.update()
+        link = state / "link"
+        link.symlink_to(state.name)
+        link.replace(current)
+        for old in base.glob(f"{current.name}-*"):
+            if old != state:
+                shutil.rmtree(old, ignore_errors=True)
+        return private
 
 
 def _age(path: Path) -> float:
@@ -201,6 +228,9 @@ def _download(private: PrivateApt, missing: list[Package], cache: Path, step: St
     size = sum(package.size for package in missing)
     require_space(cache, size * (1 + _UNPACKED))
     step.note(f"fetching {len(missing)} of {total} packages, {size / 1e6:.0f} MB")
+    for leftover in cache.glob(f"{apt.FETCHING}*"):
+        if _age(leftover) > _LONGEST_FETCH:  # of a djops that was killed
+            shutil.rmtree(leftover, ignore_errors=True)
     directory = apt.sandboxed_directory(cache)
     try:
         private.download(missing, directory)
