@@ -7,20 +7,21 @@ or above it, and beside that file ``.secrets/database.user``, ``.secrets/databas
 
 from __future__ import annotations
 
-import difflib
+import contextlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from djops.compile.vault import secret_path
 from djops.errors import ConfigError, DjopsError, NotManagedError, UsageError
+from djops.model.nearest import advice
 from djops.model.project import Project
 from djops.services.site import Site
 from djops.systems.datajoint import store_settings
-from djops.systems.files import write_private
+from djops.systems.files import disk_errors, write_private
 from djops.systems.paths import Account
 from djops.systems.vault import Secrets
 
@@ -104,12 +105,8 @@ def require_principal(project: Project, principal: str) -> None:
     """
     if principal in project.principals:
         return
-    near = difflib.get_close_matches(principal, project.principals, n=1)
-    raise UsageError(
-        f"the project has no person or service {principal!r}",
-        code="E_NO_PRINCIPAL",
-        hint=f"the nearest name is {near[0]!r}" if near else "`djops users list` shows all names",
-    )
+    hint = advice(principal, project.principals, what="people or services")
+    raise UsageError(f"the project has no person or service {principal!r}", code="E_NO_PRINCIPAL", hint=hint)
 
 
 def write(site: Site, principal: str, directory: Path, *, force: bool = False) -> Written:
@@ -128,20 +125,19 @@ def write(site: Site, principal: str, directory: Path, *, force: bool = False) -
         UsageError: ``E_NO_PRINCIPAL`` when the project file does not have that name.
         DjopsError: ``E_NO_CREDENTIALS`` when there are none yet.
         NotManagedError: ``E_EXISTS`` when the files there are for something else, without ``force``.
+        ConfigError: ``E_CONFIG`` when the directory cannot be used.
     """
     secrets = read(site, principal)
     folder = directory / SECRETS
     settings = json.dumps(shared_settings(site), indent=2) + "\n"
     wanted = {directory / SETTINGS: settings} | {folder / name: value for name, value in secrets.items()}
-    if not force:
-        _refuse_other(directory / SETTINGS, settings)
-        _refuse_other_owner(folder / "database.user", principal, secrets["database.user"])
-    _make_folders(directory, folder)
-    owner = _owner_of(directory)
-    if owner is not None:
-        os.chown(folder, owner.uid, owner.gid)
-    _ignore_in_git(directory, owner)
-    changed = tuple(path for path, text in wanted.items() if _write_when_other(path, text, owner))
+    with _file_errors(directory):
+        if not force:
+            _refuse_other(directory / SETTINGS, settings)
+            _refuse_other_owner(folder / "database.user", principal, secrets["database.user"])
+        owner = _make_folders(directory, folder)
+        _ignore_in_git(directory, owner)
+        changed = tuple(path for path, text in wanted.items() if _write_when_other(path, text, owner))
     return Written(principal, directory, tuple(wanted), changed)
 
 
@@ -171,19 +167,31 @@ def _refuse_other_owner(path: Path, principal: str, user: str) -> None:
         )
 
 
-def _make_folders(directory: Path, folder: Path) -> None:
+@contextlib.contextmanager
+def _file_errors(directory: Path) -> Iterator[None]:
     try:
-        if not directory.exists():
-            directory.mkdir(parents=True, mode=0o700)
-        if folder.is_symlink():
-            raise ConfigError(
-                "secrets are not written through a link", where=str(folder), hint="remove the link"
-            )
-        folder.mkdir(exist_ok=True, mode=0o700)
-        folder.chmod(0o700)
-    except (FileExistsError, NotADirectoryError, PermissionError) as error:
-        hint = "choose another directory with --to"
-        raise ConfigError(f"cannot be made: {error.strerror}", where=str(directory), hint=hint) from error
+        with disk_errors(directory):
+            yield
+    except OSError as error:
+        raise ConfigError(
+            f"the files cannot be written there: {error.strerror}",
+            where=str(error.filename or directory),
+            hint="choose another directory with --to",
+        ) from error
+
+
+def _make_folders(directory: Path, folder: Path) -> Account | None:
+    """Make both folders and tell whose the files shall be."""
+    if not directory.exists():
+        directory.mkdir(parents=True, mode=0o700)
+    if folder.is_symlink():
+        raise ConfigError("secrets are not written through a link", where=str(folder), hint="remove the link")
+    folder.mkdir(exist_ok=True, mode=0o700)
+    folder.chmod(0o700)
+    owner = _owner_of(directory)
+    if owner is not None:
+        os.chown(folder, owner.uid, owner.gid)
+    return owner
 
 
 def _owner_of(directory: Path) -> Account | None:

@@ -199,9 +199,7 @@ def _remove_objects(servers: access.Servers, current: Trial, lock_wait: float) -
                     raise ApplyError(f"{len(errors)} objects below {prefix} could not be deleted")
 
 
-def _versions(
-    servers: access.Servers, store: Store, prefix: str
-) -> Iterator[Sequence[Mapping[str, str]]]:
+def _versions(servers: access.Servers, store: Store, prefix: str) -> Iterator[Sequence[Mapping[str, str]]]:
     """Yield all versions and deletion marks below a prefix, 1000 at most; the taker deletes them."""
     before: Sequence[Mapping[str, str]] | None = None
     while True:

@@ -37,7 +37,12 @@ def test_what_the_client_says_is_told_apart(case: dict[str, Any]) -> None:
     ("number", "text", "kind", "code"),
     [
         (1045, "Access denied for user 'a'@'h' (using password: YES)", AccessDeniedError, "E_DENIED"),
-        (2003, "Can't connect to MySQL server on 'h' ([Errno 111] refused)", ServerUnavailableError, "E_SERVER"),
+        (
+            2003,
+            "Can't connect to MySQL server on 'h' ([Errno 111] refused)",
+            ServerUnavailableError,
+            "E_SERVER",
+        ),
         (2003, "[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed", ServerUnavailableError, "E_TLS"),
     ],
 )
