@@ -18,7 +18,6 @@ from djops.errors import ConfigError
 from djops.model.project import Project
 from djops.services import access, lab, schemas
 from djops.services.project import load
-from djops.services.site import open_site
 from djops.systems.files import disk_errors, write_private
 from djops.systems.progress import Progress, Silent
 
@@ -94,8 +93,7 @@ def run(directory: Path, progress: Progress | None = None, lock_wait: float = 30
     project_file = (directory / PROJECT_FILE).resolve()
     loaded = load(project_file)
     up = lab.up(loaded.project, progress=told, lock_wait=lock_wait)
-    wanted = access.Wanted.of(loaded.project, loaded.graph)
-    with access.Servers(open_site(project_file)) as servers:
+    with access.opened(loaded) as (servers, wanted):
         schemas.require_power(servers, wanted)
         with told.step("Declaring and populating the pipeline") as step:
             module = f"{loaded.project.pipeline.package}.{POPULATE}"
