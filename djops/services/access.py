@@ -109,7 +109,7 @@ class Servers:
             LockedError: ``E_LOCKED`` naming the holder.
         """
         name = f"djops:{self.site.project.project}"
-        with locked(self.site.lab / "lock", purpose, lock_wait), self.mysql.lock(name, int(lock_wait)):
+        with locked(self.site.lab / "lock", purpose, lock_wait), self.mysql.lock(name, lock_wait):
             yield
 
 

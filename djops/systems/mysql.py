@@ -26,6 +26,11 @@ from djops.plan.operations import SecretRef, Sql
 from djops.systems.connections import MysqlConnection
 
 CONNECT_SECONDS = 10
+ANSWER_SECONDS = 120
+"""How long one statement may take: a server that accepts and never answers must not hang djops."""
+
+_LOCK_SLICE = 10.0
+"""Seconds of one wait for the lock, well below :data:`ANSWER_SECONDS`."""
 
 SQL_MODE = "STRICT_TRANS_TABLES,NO_ENGINE_SUBSTITUTION"
 """No NO_BACKSLASH_ESCAPES and no ANSI_QUOTES: :mod:`djops.compile.sql` quotes for exactly this."""
@@ -129,6 +134,8 @@ class Mysql:
                     charset="utf8mb4",
                     autocommit=True,
                     connect_timeout=CONNECT_SECONDS,
+                    read_timeout=ANSWER_SECONDS,
+                    write_timeout=ANSWER_SECONDS,
                     sql_mode=SQL_MODE,
                 )
             except (pymysql.MySQLError, OSError) as error:
@@ -194,7 +201,7 @@ class Mysql:
         return ApplyError(f"MySQL error {number}: {text}", where=self.where)
 
     @contextmanager
-    def lock(self, name: str, seconds: int) -> Iterator[None]:
+    def lock(self, name: str, seconds: float) -> Iterator[None]:
         """Hold a server-wide lock, so that two machines do not apply at once.
 
         Args:
@@ -204,21 +211,27 @@ class Mysql:
         Raises:
             LockedError: ``E_LOCKED`` naming the connection that holds it.
         """
-        if self.query("SELECT GET_LOCK(%s, %s)", (name, seconds))[0][0] != 1:
-            holder = self.query(
-                "SELECT user, host FROM information_schema.processlist WHERE id = IS_USED_LOCK(%s)", (name,)
-            )
-            who = f"{holder[0][0]} from {holder[0][1]}" if holder else "another connection"
-            raise LockedError(
-                f"another djops is changing this project: {who}",
-                where=self.where,
-                hint="wait for it, or give more time with --lock-wait",
-            )
+        left = seconds
+        while self.query("SELECT GET_LOCK(%s, %s)", (name, min(left, _LOCK_SLICE)))[0][0] != 1:
+            left -= _LOCK_SLICE
+            if left <= 0:
+                raise self._locked(name)
         try:
             yield
         finally:
             if self._link is not None:
                 self.query("SELECT RELEASE_LOCK(%s)", (name,))
+
+    def _locked(self, name: str) -> LockedError:
+        holder = self.query(
+            "SELECT user, host FROM information_schema.processlist WHERE id = IS_USED_LOCK(%s)", (name,)
+        )
+        who = f"{holder[0][0]} from {holder[0][1]}" if holder else "another connection"
+        return LockedError(
+            f"another djops is changing this project: {who}",
+            where=self.where,
+            hint="wait for it, or give more time with --lock-wait",
+        )
 
     def end_sessions(self, user: str) -> int:
         """End every open session of an account.
