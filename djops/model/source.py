@@ -298,7 +298,11 @@ class _Reader:
             message = f"the foreign key option {wrong[0]!r} is none that DataJoint knows"
             self.find("W_BAD_REFERENCE", message, where, "write [nullable], [unique] or [nullable, unique]")
         found = self._referenced(made, reference.table)
-        if isinstance(found, Virtual):
+        if found is made:
+            message = f"{made.name} references itself, which DataJoint cannot declare"
+            hint = "make a second table with two references, one of them renamed with .proj()"
+            self.find("W_BAD_REFERENCE", message, where, hint)
+        elif isinstance(found, Virtual):
             self.extra.setdefault(table.schema, set()).add(found.schema)
         elif isinstance(found, ClassObject) and found in self.classes:
             self.references.setdefault(table, set()).add(self.classes[found])

@@ -17,12 +17,10 @@ def put(root: Path, *names: str) -> None:
 
 
 def test_modules_are_read_and_the_rest_is_not(tmp_path: Path) -> None:
-    put(
-        tmp_path,
-        "pipe/__init__.py", "pipe/ephys.py", "pipe/sub/__init__.py", "pipe/sub/deep.py",
-        "pipe/plain/loose.py", "pipe/tests/test_x.py", "pipe/.hidden/x.py", "pipe/.x.py", "pipe/__pycache__/x.py",
-        "pipe/not-a-module.py", "pipe/data.txt", "pipe/myenv/pyvenv.cfg", "pipe/myenv/x.py", "pipe/node_modules/x.py", "other/x.py",
-    )  # fmt: skip
+    ours = "__init__ ephys sub/__init__ sub/deep plain/loose"
+    others = "tests/test_x .hidden/x .x __pycache__/x not-a-module myenv/x node_modules/x"
+    put(tmp_path, *(f"pipe/{name}.py" for name in f"{ours} {others}".split()))
+    put(tmp_path, "pipe/data.txt", "pipe/myenv/pyvenv.cfg", "other/x.py")
     found = sources.read_package(tmp_path, "pipe")
     assert sorted(found) == ["pipe", "pipe.ephys", "pipe.plain.loose", "pipe.sub", "pipe.sub.deep"]
     assert found["pipe.sub"].package and not found["pipe.sub.deep"].package
