@@ -13,8 +13,8 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "djops"
 
-FLOORS = ["errors", "model", "compile", "plan", "systems", "services", "report", "cli"]
-PURE = ["errors", "model", "compile", "plan"]
+FLOORS = ["errors", "model", "compile", "plan", "proof", "systems", "services", "report", "cli"]
+PURE = ["errors", "model", "compile", "plan", "proof"]
 
 # What touches the world, or brings in a library that does.
 IMPURE = {

@@ -1,0 +1,1 @@
+"""What the servers' own catalogs mean, worked out without knowing djops' roles."""
