@@ -28,7 +28,7 @@ def command(
 
     Schemas are read from the source, stores from datajoint.json; secrets are never copied.
     """
-    from djops.report.findings import ask_attention, findings_data, findings_text
+    from djops.report.findings import findings_data, findings_text
     from djops.services import start
 
     made = start.init(directory or out.directory, package=package, name=name, bucket=bucket, force=force)
@@ -45,5 +45,5 @@ def command(
         f"{len(made.project.schemas)} schemas, {len(made.project.stores)} stores\n"
         "next: `djops validate`, then `djops up`"
     )
-    out.emit(data, text, findings=ask_attention(made.findings))
+    out.emit(data, text)
     out.remark(findings_text(made.findings))
