@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -40,16 +41,26 @@ def command(out: common.Output, directory: Path) -> None:
 
 def next_commands(result: Demo) -> list[str]:
     """Return three commands worth trying next, as they can be typed here."""
-    where = shutil.which("djops")
-    called = str(Path(sys.argv[0]).absolute())
-    djops = "djops" if where and Path(where).resolve() == Path(called).resolve() else called
     here = result.directory
+    home = here / "alice"
+    djops, python = _typed(sys.argv[0], Path.cwd()), _typed(sys.executable, home)
     show = "from my_pipeline import ephys; print(ephys.Spikes())"
     return [
-        f"{djops} credentials alice --to {here}/alice -C {here}",
-        f'(cd {here}/alice && PYTHONPATH=../src {sys.executable} -c "{show}")',
+        f"{djops} credentials alice --to {home} -C {here}",
+        f'(cd {home} && PYTHONPATH=../src {python} -c "{show}")',
         f"{djops} grant alice viewer imaging -C {here}",
     ]
+
+
+def _typed(program: str, directory: Path) -> str:
+    """Return the shortest way to type a program in a directory, when the shell is here now."""
+    path = Path(program)
+    found = shutil.which(path.name)
+    if found is not None and Path(found).absolute() == path.absolute():
+        return path.name
+    if path.absolute().is_relative_to(Path.cwd()):
+        return os.path.relpath(path.absolute(), directory.absolute())
+    return str(path.absolute())
 
 
 def _show(result: Demo) -> str:

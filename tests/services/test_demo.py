@@ -20,7 +20,17 @@ from djops.plan.operations import AwsCall
 from djops.services import access, credentials, demo, schemas
 from djops.services.access import Servers
 from tests.conftest import LabUnderTest
-from tests.support.demo import SCHEMAS, DemoUnderTest, Material, administrator, bare, demo_in, try_everything
+from tests.support.cli import djops, shell
+from tests.support.demo import (
+    SCHEMAS,
+    DemoUnderTest,
+    Material,
+    administrator,
+    bare,
+    demo_in,
+    run_client,
+    try_everything,
+)
 
 PEOPLE = ("alice", "bob", "carol", "dave", "erin")
 
@@ -135,6 +145,69 @@ def test_a_table_declared_later_is_mended_by_sync(up: DemoUnderTest) -> None:
         assert synced.job_tables == tuple(missing)
         assert not synced.without
         assert access.make_plan(servers, up.wanted).is_empty
+
+
+def test_what_a_developer_declares_works_after_a_sync(
+    up: DemoUnderTest, handed_out: Mapping[str, Path]
+) -> None:
+    def as_dave() -> str:
+        return run_client(handed_out["dave"], up.source, ["-c", MASK]).strip()
+
+    repository = up.site.project_file.parent
+    try:
+        assert as_dave() == "AccessError"
+        found = djops("schemas", "list", "--json", cwd=repository).answer["data"]["schemas"]
+        missing = {info["name"]: info["missing_job_tables"] for info in found if info["missing_job_tables"]}
+        assert missing == {"imaging": [{"schema": "imaging", "table": "__mask"}]}
+        asked = djops("schemas", "sync", "--json", cwd=repository)
+        assert (asked.status, asked.answer["errors"][0]["code"]) == (1, "E_CONFIRM")
+        assert asked.answer["data"]["missing_job_tables"] == missing["imaging"]
+        done = djops("schemas", "sync", "--json", "--yes", cwd=repository)
+        assert (done.status, done.answer["data"]["job_tables"]) == (0, missing["imaging"])
+        assert as_dave() == "4"
+    finally:
+        with administrator(up.site) as client:
+            client.connection.query("DROP TABLE IF EXISTS imaging.__mask, imaging.`~~mask`")
+            client.connection.query("DELETE FROM imaging.`~lineage` WHERE table_name LIKE '%%mask'")
+        assert djops("schemas", "sync", "--yes", cwd=repository).status == 0
+
+
+def test_the_command_tells_where_what_and_who(up: DemoUnderTest) -> None:
+    repository = up.site.project_file.parent
+    told = djops("demo", repository.name, "--json", cwd=repository.parent).answer
+    assert (told["command"], told["status"], told["errors"]) == ("demo", "ok", [])
+    data = told["data"]
+    assert [server["name"] for server in data["servers"]] == ["mysql", "s3", "secrets"]
+    assert {person["name"] for person in data["people"]} == set(PEOPLE)
+    assert data["changes"] == 0
+    for command in data["next"]:
+        answer = " --yes" if " grant " in command else ""
+        assert shell(command + answer, cwd=repository.parent).status == 0, command
+    assert djops("revoke", "alice", "viewer", "imaging", "--yes", cwd=repository).status == 0
+
+
+MASK = '''
+import datajoint as dj
+from my_pipeline import imaging
+
+@imaging.schema
+class Mask(dj.Computed):
+    definition = """
+    -> imaging.Scan
+    ---
+    pixels : int32
+    """
+
+    def make(self, key):
+        self.insert1({**key, "pixels": 7})
+
+try:
+    Mask.populate("subject_id != 'nobody'")
+    Mask.populate(reserve_jobs=True)
+    print(len(Mask & "session_date < '2027-01-01'"))
+except dj.errors.AccessError as error:
+    print(type(error).__name__)
+'''
 
 
 @pytest.mark.parametrize("name", ["notes.txt", "djops.yaml", "src/my_pipeline/ephys.py"])
