@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import os
 import secrets
 import shutil
 import subprocess
@@ -48,6 +49,7 @@ _SUITES = ("sid", "forky")
 _RUN = ("ceph-mon", "ceph-osd", "radosgw", "radosgw-admin", "monmaptool", "osdmaptool")
 
 _GIB = 1 << 30
+_CATALOGUE = _GIB  # 6,000 objects were seen to take 3 MB of it, the journal 140 MB
 _LEAST_SPACE = 3 * _GIB
 _MOST_SPACE = 1024 * _GIB  # a larger one takes longer to make
 _SHARE_OF_FREE = 0.8
@@ -214,13 +216,32 @@ class CephServer:
         maps = ["--monmap", f"{here}/monmap", "--osdmap", f"{here}/osdmap"]
         ring = ["--keyring", f"{here}/first.keyring"]
         self._run("ceph-mon", "--mkfs", "-i", "a", *maps, *ring, f"--mon-data={here}/mon")
+        self._reserve(beside / "osd" / "block.db")
         free = shutil.disk_usage(self._state).free
         # Sparse; its size is the limit that keeps the object store from filling the disk.
         size = max(_GIB, min(_MOST_SPACE, int(free * _SHARE_OF_FREE)) // _GIB * _GIB)
+        options = [f"--fsid={cluster}", f"--bluestore-block-size={size}"]
+        options += ["--bluestore-block-db-create=true", f"--bluestore-block-db-size={_CATALOGUE}"]
         # It would look for the monitor, which does not run yet.
-        options = ["--no-mon-config", f"--fsid={cluster}", f"--bluestore-block-size={size}"]
+        options += ["--no-mon-config"]
         ring = ["--keyring", f"{here}/osd.0.keyring", f"--osd-data={here}/osd"]
         self._run("ceph-osd", "--mkfs", "-i", "0", "--osd-uuid", str(uuid.uuid4()), *options, *ring)
+
+    def _reserve(self, catalogue: Path) -> None:
+        """Take the room for the block store's catalogue and journal from the disk now.
+
+        Measured with 20.2.4 in a sparse file on a full disk: failed writes to the journal are ignored
+        and what they should keep is acknowledged, so that 95 of 95 objects were gone after a restart.
+        Failed writes of objects themselves end the block store, which loses nothing.
+        """
+        handle = os.open(catalogue, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+        try:
+            with disk_errors(catalogue):
+                os.posix_fallocate(handle, 0, _CATALOGUE)
+            if os.geteuid() == 0:
+                os.fchown(handle, self._lab.account.uid, self._lab.account.gid)
+        finally:
+            os.close(handle)
 
     def _spawn(self, daemon: str, program: Sequence[str], port: int | None = None) -> bool:
         """Start a daemon unless it runs; tell whether it was started."""

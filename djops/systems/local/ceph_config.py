@@ -62,6 +62,9 @@ mon_cluster_log_to_file = false
 
 # One copy of everything, on one block store: this is one person's machine.
 osd_objectstore = bluestore
+# The catalogue's room is taken beforehand and the journal kept small, so that neither leaves it.
+bluestore_volume_selection_policy = fit_to_fast
+bluestore_rocksdb_options_annex = max_total_wal_size=134217728
 osd_pool_default_size = 1
 osd_pool_default_min_size = 1
 osd_pool_default_pg_num = 1
@@ -76,6 +79,8 @@ osd_memory_target = 939524096
 osd_crush_update_on_start = true
 osd_class_update_on_start = false
 osd_numa_auto_affinity = false
+# The other scheduler writes 400 MB at its first start to find out how fast the disk is.
+osd_op_queue = wpq
 
 # Decisions that a cluster takes its time for are taken at once.
 paxos_propose_interval = 0.05
