@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
+from typing import Any
 
 import pytest
 from hypothesis import assume, given, settings
@@ -17,10 +19,10 @@ from djops.model.roles import Capability
 from tests.support.projects import DEMO, STORABLE_NAMES, compiled, peoples, pipeline, pipelines, project
 
 
-def allows(document: dict[str, object], action: str, resource: str, prefix: str | None = None) -> bool:
+def allows(document: Mapping[str, Any], action: str, resource: str, prefix: str | None = None) -> bool:
     """Evaluate a policy as IAM documents it, for the few forms djops writes."""
     verdict = False
-    for statement in document["Statement"]:  # type: ignore[attr-defined]
+    for statement in document["Statement"]:
         matches = action in statement["Action"] and any(_glob(r, resource) for r in statement["Resource"])
         if matches and "Condition" in statement:
             patterns = statement["Condition"]["StringLike"]["s3:prefix"]

@@ -34,7 +34,7 @@ SCHEMA_NAMES = st.one_of(
     ),
     st.text(
         st.characters(
-            min_codepoint=33, max_codepoint=0x2FF, exclude_categories=("Cc",), exclude_characters="/.*?$[]\\:"
+            min_codepoint=33, max_codepoint=0x2FF, exclude_categories=["Cc"], exclude_characters="/.*?$[]\\:"
         ),
         min_size=1,
         max_size=64,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import boto3
 from botocore import UNSIGNED
@@ -20,7 +20,7 @@ from djops.systems.s3 import S3
 BUCKET, LOCATION = "lab-data", "proj"
 
 
-def client(connection: S3Connection | str, service: str = "s3") -> Any:
+def client(connection: S3Connection | str, service: Literal["s3", "iam"] = "s3") -> Any:
     """Make a boto3 client for a connection, or for nobody at an endpoint."""
     if isinstance(connection, str):
         nobody = Config(signature_version=UNSIGNED, s3={"addressing_style": "path"})
