@@ -101,6 +101,10 @@ wanted=$({ echo "$root"; cat pyproject.toml constraints.txt scripts/bootstrap.sh
 stamped() { [[ -x $venv/bin/djops ]] && grep -qsx "$wanted" "$venv/.djops-$1"; }
 if stamped "${1:-local}" || { [[ ${1:-local} == local ]] && stamped dev; }; then exit 0; fi
 
+# Without the authorities' certificates nothing can be fetched; where they are, they are the machine's business.
+if is_root && [[ ! -e /etc/ssl/certs/ca-certificates.crt ]] && command -v apt-get >/dev/null; then
+    step "certificates" apt_install ca-certificates || fail "certificates cannot be installed" "install ca-certificates"
+fi
 if ! python=$(find_python); then
     is_root && command -v apt-get >/dev/null || fail "there is no Python 3.11 or newer" "install python3"
     step "python3" apt_install python3 python3-venv || fail "Python cannot be installed" "install python3"
