@@ -352,6 +352,13 @@ def test_it_listens_on_loopback_only_and_runs_as_its_account(server: CephServer,
                     assert fields[1].startswith("0100007F:"), line
 
 
+def test_the_catalogues_room_is_taken(server: CephServer, lab: Lab) -> None:
+    """On a full disk a block store in a sparse file forgets what it has acknowledged."""
+    status = (lab.state("ceph") / "data" / "osd" / "block.db").stat()
+    assert status.st_size >= 1 << 30
+    assert status.st_blocks * 512 >= status.st_size
+
+
 def test_up_again_changes_nothing(server: CephServer, lab: Lab) -> None:
     before = {path: path.read_bytes() for path in lab.secrets.iterdir()}
     pids = {one.pid for one in processes_of(lab.directory)}

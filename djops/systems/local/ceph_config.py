@@ -100,7 +100,7 @@ rgw_data = run
 rgw_dns_name = localhost
 rgw_thread_pool_size = 32
 # Without it a background thread of no use here keeps the gateway from ending for 20 to 30 s.
-rgw_exit_timeout_secs = 2
+rgw_exit_timeout_secs = 1
 """
 
 # Types and lengths of keys as Ceph 20 makes them: AES-256.
