@@ -9,17 +9,17 @@ DataJoint 2.3.5).
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from djops.compile.mysql_state import Account, AccountId, Edge, Held, Kind, MysqlState, Scope
-from djops.compile.rights import Rights
+from djops.compile.rights import Right, Rights
 from djops.compile.sql import MAX_ACCOUNT, schema_pattern
 from djops.errors import NameRefusedError
 from djops.model.graph import PipelineGraph, TableName
 from djops.model.names import LINEAGE_TABLE, Tier
 from djops.model.project import Project, SchemaEntry
-from djops.model.roles import Capability, RoleModel
+from djops.model.roles import DATA_TIERS, Capability, RoleModel
 
 SCHEMA_PRIVILEGES: Mapping[Capability, frozenset[str]] = {
     Capability.READ: frozenset({"SELECT"}),
@@ -56,11 +56,13 @@ class Inventory:
     Attributes:
         tables: All tables of the pipeline's schemas.
         job_columns: Hidden ``_job_...`` columns by table; populate updates them after its insert.
+        first_keys: The first column of each table's primary key.
         escape: Whether grant patterns take escapes: ``@@partial_revokes`` is off.
     """
 
     tables: frozenset[TableName] = frozenset()
     job_columns: Mapping[TableName, tuple[str, ...]] = field(default_factory=dict)
+    first_keys: Mapping[TableName, str] = field(default_factory=dict)
     escape: bool = True
 
 
@@ -115,7 +117,10 @@ def compile_mysql(
     accounts = {name: AccountId(name, host_pattern) for name in (*project.people, *project.services)}
     for name, account in accounts.items():
         kind: Kind = "person" if name in project.people else "service"
-        builder.accounts[account] = Account(kind=kind, project=project.project, meaning=f"{kind} {name}")
+        limit = _connections(rights.by_principal[name], roles)
+        builder.accounts[account] = Account(
+            kind, project.project, connections=limit, meaning=f"{kind} {name}"
+        )
     for principal, held in rights.by_principal.items():
         for schema, role in sorted(
             {(r.schema, r.because.role) for r in held if r.because.relation == "target"}
@@ -124,6 +129,12 @@ def compile_mysql(
     for (principal, schema), below in rights.downstream.items():
         builder.join(builder.plain(schema, (right.capability for right in below)), accounts[principal])
     return builder.state()
+
+
+def _connections(held: Iterable[Right], roles: RoleModel) -> int:
+    """Return how many connections an account may have: what its most generous role allows, 0 for any."""
+    limits = [roles.roles[name].limits.connections for name in {right.because.role for right in held}]
+    return 0 if not limits or None in limits else max(limit or 0 for limit in limits)
 
 
 class _Builder:
@@ -142,9 +153,9 @@ class _Builder:
         self.edges: dict[Edge, bool] = {}
         self.defaults: set[Edge] = set()
         self.made: dict[AccountId, tuple[str, str]] = {}
-        self.tables: dict[str, list[tuple[TableName, Tier]]] = {}
+        self.tables: dict[str, list[TableName]] = {}
         for table in sorted(inventory.tables):
-            self.tables.setdefault(table.schema, []).append((table, table.tier))
+            self.tables.setdefault(table.schema, []).append(table)
 
     def state(self) -> MysqlState:
         return MysqlState(self.accounts, self.privileges, self.edges, frozenset(self.defaults))
@@ -169,7 +180,7 @@ class _Builder:
             upstream -= {Capability.READ}
             if role != self.reader:
                 own -= {Capability.READ}
-        self._allow(account, schema, own)
+        self._allow(account, schema, own, definition.tiers, definition.extras)
         for name in above:
             self._allow(account, name, upstream)
         if Capability.GRANT in own:
@@ -205,7 +216,14 @@ class _Builder:
             if not role.project_wide and stage in role.stages:
                 self.edges[Edge(self.level(schema, name), admin)] = True
 
-    def _allow(self, grantee: AccountId, schema: str, capabilities: frozenset[Capability]) -> None:
+    def _allow(
+        self,
+        grantee: AccountId,
+        schema: str,
+        capabilities: frozenset[Capability],
+        tiers: Collection[str] = DATA_TIERS,
+        extras: Collection[str] = (),
+    ) -> None:
         if not capabilities:
             return
         pattern = schema_pattern(schema, escape=self.inventory.escape)
@@ -214,14 +232,21 @@ class _Builder:
         if "CREATE" in lineage or TableName(schema, LINEAGE_TABLE) in self.inventory.tables:
             self._add(grantee, Scope(schema, LINEAGE_TABLE), lineage)
         jobs, data = _united(JOB_PRIVILEGES, capabilities), _united(DATA_PRIVILEGES, capabilities)
-        for table, tier in self.tables.get(schema, ()) if jobs or data else ():
-            if tier is Tier.JOB:
+        for table in self.tables.get(schema, ()) if jobs or data else ():
+            if table.tier is Tier.JOB:
                 self._add(grantee, Scope(schema, table.table), jobs)
-            elif tier.holds_data:
+            elif table.family in tiers:
                 self._add(grantee, Scope(schema, table.table), data)
                 if Capability.INSERT in capabilities and Capability.UPDATE not in capabilities:
-                    for column in self.inventory.job_columns.get(table, ()):
+                    for column in self._updated_by_inserts(table, extras):
                         self._add(grantee, Scope(schema, table.table, column), frozenset({"UPDATE"}))
+
+    def _updated_by_inserts(self, table: TableName, extras: Collection[str]) -> Iterable[str]:
+        """Name the columns that the client updates although rows are only inserted."""
+        yield from self.inventory.job_columns.get(table, ())
+        # INSERT ... ON DUPLICATE KEY UPDATE sets the first column of the key to itself.
+        if "skip_duplicates" in extras and table in self.inventory.first_keys:
+            yield self.inventory.first_keys[table]
 
     def _add(self, grantee: AccountId, scope: Scope, privileges: frozenset[str]) -> None:
         if privileges:

@@ -37,6 +37,7 @@ class Account:
         locked: Whether log-in is switched off, as it is for roles.
         require_tls: Whether connections without TLS are refused.
         plugin: The authentication plugin.
+        connections: Connections at once; 0 for any number.
         meaning: What it stands for, for people; not compared.
     """
 
@@ -45,6 +46,7 @@ class Account:
     locked: bool = False
     require_tls: bool = True
     plugin: str = "caching_sha2_password"
+    connections: int = 0
     meaning: str = field(default="", compare=False)
 
 
@@ -100,3 +102,78 @@ class MysqlState:
     def managed(self, project: str) -> frozenset[AccountId]:
         """Return the accounts that belong to ``project``."""
         return frozenset(name for name, account in self.accounts.items() if account.project == project)
+
+
+@dataclass(frozen=True)
+class Login:
+    """How an account is let in.
+
+    Attributes:
+        tls: ``mysql.user.ssl_type``: empty, ``ANY``, ``X509`` or ``SPECIFIED``.
+        locked: Whether log-in is switched off.
+        expired: Whether the password must be changed before anything else can be done.
+        plugin: The authentication plugin.
+    """
+
+    tls: str = ""
+    locked: bool = False
+    expired: bool = False
+    plugin: str = "caching_sha2_password"
+
+
+class Routine(NamedTuple):
+    """A grantee and the stored routine its privileges are about.
+
+    Attributes:
+        grantee: Who holds them.
+        schema: The routine's schema.
+        name: The routine's name.
+        kind: ``PROCEDURE`` or ``FUNCTION``.
+    """
+
+    grantee: AccountId
+    schema: str
+    name: str
+    kind: str
+
+
+class Proxy(NamedTuple):
+    """An account that may act as another."""
+
+    account: AccountId
+    proxied: AccountId
+
+
+@dataclass(frozen=True)
+class MysqlCatalog(MysqlState):
+    """Everything a server's own tables say about access, of every account on it, made by djops or not.
+
+    Attributes:
+        logins: How each account is let in; roles are accounts too.
+        restrictions: Privileges that partial revokes take from global ones, by account and schema.
+        routines: Privileges on single stored routines.
+        proxies: Who may act as whom; ``None`` when the account that read the catalog may not see it.
+        passed_on: Dynamic privileges that their holder may grant to others.
+        mandatory_roles: ``@@mandatory_roles``: what every session has on top.
+        activate_all_roles: ``@@activate_all_roles_on_login``.
+        partial_revokes: ``@@partial_revokes``; on, ``_``, ``%`` and ``\\`` in grants are plain characters.
+        require_tls: ``@@require_secure_transport``.
+        fold_names: Whether schema and table names are kept in lower case (``@@lower_case_table_names``).
+        schemas: Schemas that exist, as far as the reading account sees them.
+        tables: Tables and views that exist, as far as it sees them: schema and table.
+        read_by: The account that read the catalog.
+    """
+
+    logins: Mapping[AccountId, Login] = field(default_factory=dict)
+    restrictions: Mapping[AccountId, Mapping[str, frozenset[str]]] = field(default_factory=dict)
+    routines: Mapping[Routine, frozenset[str]] = field(default_factory=dict)
+    proxies: frozenset[Proxy] | None = None
+    passed_on: frozenset[tuple[AccountId, str]] = frozenset()
+    mandatory_roles: tuple[AccountId, ...] = ()
+    activate_all_roles: bool = False
+    partial_revokes: bool = False
+    require_tls: bool = True
+    fold_names: bool = False
+    schemas: frozenset[str] = frozenset()
+    tables: frozenset[tuple[str, str]] = frozenset()
+    read_by: AccountId | None = None

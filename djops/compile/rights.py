@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import Literal, NamedTuple
 
 from djops.model.graph import PipelineGraph
-from djops.model.project import Grant, Project, resolve_on
+from djops.model.project import Grant, Project
 from djops.model.roles import Capability, RoleModel
 
 Relation = Literal["target", "upstream", "downstream"]
@@ -116,17 +116,16 @@ def compile_rights(project: Project, graph: PipelineGraph, roles: RoleModel, tod
     """
     reach = _Reach(graph, roles)
     found: list[Right] = []
-    for section, principals in (("people", project.people), ("services", project.services)):
-        for name, principal in sorted(principals.items()):
-            for index, grant in enumerate(principal.grants):
-                if is_expired(grant, today):
-                    continue
-                entry = f"{section}.{name}.grants[{index}]"
-                for schema in resolve_on(grant.on, graph.schemas):
-                    for relation, cells in reach.of(grant.role, schema, cascade=grant.cascade):
-                        because = Because(entry, grant.role, schema, relation)
-                        found += [Right(name, other, capability, because) for other, capability in cells]
-    return Rights(tuple(sorted(project.principals)), tuple(found))
+    principals = tuple(sorted(project.principals))
+    for name in principals:
+        for entry, grant in project.grants_of(name):
+            if is_expired(grant, today):
+                continue
+            for schema in project.meant(grant.on, graph.schemas):
+                for relation, cells in reach.of(grant.role, schema, cascade=grant.cascade):
+                    because = Because(entry, grant.role, schema, relation)
+                    found += [Right(name, other, capability, because) for other, capability in cells]
+    return Rights(principals, tuple(found))
 
 
 Cells = tuple[tuple[str, Capability], ...]

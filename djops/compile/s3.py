@@ -96,12 +96,10 @@ def compile_s3(project: Project, rights: Rights) -> S3State:
     places = _Places(tuple(project.stores.values()))
     users: dict[str, IamUser] = {}
     for name, held in rights.by_principal.items():
-        may: dict[Capability, set[str]] = {Capability.READ: set(), Capability.INSERT: set()}
+        may: dict[Capability, set[str]] = {}
         for right in held:
-            if right.capability in may:
-                may[right.capability].add(right.schema)
-        document = _policy_document(places, may[Capability.READ], may[Capability.INSERT])
-        users[name] = IamUser({POLICY_NAME: document})
+            may.setdefault(right.capability, set()).add(right.schema)
+        users[name] = IamUser({POLICY_NAME: _policy_document(places, may)})
     return S3State(users, {store.bucket: Bucket() for store in project.stores.values()})
 
 
@@ -123,6 +121,14 @@ def schema_prefixes(store: Store, schema: str) -> tuple[str, str]:
     parts = (store.location, store.hash_prefix, schema), (store.location, store.schema_prefix, schema)
     first, second = ("/".join(part for part in path if part) + "/" for path in parts)
     return first, second
+
+
+def inbox_prefix(store: Store, schema: str) -> str:
+    """Return the key prefix, with its closing slash, below which raw files for a schema are put.
+
+    It lies outside of the two sections that the client keeps for itself.
+    """
+    return "/".join(part for part in (store.location, "inbox", schema) if part) + "/"
 
 
 def _unusable(part: str) -> str | None:
@@ -148,29 +154,39 @@ class _Places:
         self.known: dict[str, tuple[tuple[str, str], ...]] = {}
 
     def of(self, schema: str) -> tuple[tuple[str, str], ...]:
-        """Return bucket and key prefix of every place."""
+        """Return bucket and key prefix of every place that the client uses."""
         if schema not in self.known:
             found = [(store.bucket, p) for store in self.stores for p in schema_prefixes(store, schema)]
             self.known[schema] = tuple(found)
         return self.known[schema]
 
+    def inbox(self, schema: str) -> tuple[tuple[str, str], ...]:
+        """Return bucket and key prefix of every place that raw files are put."""
+        self.of(schema)
+        return tuple((store.bucket, inbox_prefix(store, schema)) for store in self.stores)
 
-def _policy_document(places: _Places, readable: set[str], writable: set[str]) -> Document:
+
+_GET = "s3:GetObject"
+_PUT = ("s3:AbortMultipartUpload", _GET, "s3:PutObject")
+_COLLECT = ("s3:DeleteObject", _GET)
+
+
+def _policy_document(places: _Places, may: Mapping[Capability, set[str]]) -> Document:
     """Write the policy of one principal, with lists sorted, so that equal rights give equal documents.
 
     What may be written may always be read, because the client asks before it puts.
     """
-    objects: dict[bool, list[str]] = {False: [], True: []}
-    listed: dict[str, list[str]] = {}
-    for schema in readable | writable:
-        for bucket, prefix in places.of(schema):
-            objects[schema in writable].append(f"arn:aws:s3:::{bucket}/{prefix}*")
-            listed.setdefault(bucket, []).append(f"{prefix}*")
+    read, insert = may.get(Capability.READ, set()), may.get(Capability.INSERT, set())
+    collect, inbox = may.get(Capability.COLLECT, set()), may.get(Capability.INBOX, set())
+    listed = [place for schema in read | insert | collect for place in places.of(schema)]
+    delivered = [place for schema in inbox for place in places.inbox(schema)]
+    written = [place for schema in insert for place in places.of(schema)]
     statements = [
-        _allow(["s3:GetObject"], objects[False]),
-        _allow(["s3:AbortMultipartUpload", "s3:GetObject", "s3:PutObject"], objects[True]),
-        *(_list(bucket, prefixes) for bucket, prefixes in sorted(listed.items())),
-        _allow(["s3:GetBucketLocation"], [f"arn:aws:s3:::{bucket}" for bucket in listed]),
+        _allow([_GET], _keys([place for schema in read - insert for place in places.of(schema)])),
+        _allow([*_PUT], _keys(written + delivered)),
+        _allow([*_COLLECT], _keys([place for schema in collect for place in places.of(schema)])),
+        *_list(listed + delivered),
+        _allow(["s3:GetBucketLocation"], [f"arn:aws:s3:::{bucket}" for bucket, _ in listed + delivered]),
         {"Effect": "Deny", "Action": ["s3:CreateBucket"], "Resource": ["*"]},
     ]
     return {
@@ -179,10 +195,22 @@ def _policy_document(places: _Places, readable: set[str], writable: set[str]) ->
     }
 
 
+def _keys(places: list[tuple[str, str]]) -> list[str]:
+    return [f"arn:aws:s3:::{bucket}/{prefix}*" for bucket, prefix in places]
+
+
 def _allow(actions: list[str], resources: list[str]) -> dict[str, Any]:
-    return {"Effect": "Allow", "Action": actions, "Resource": sorted(resources)}
+    return {"Effect": "Allow", "Action": actions, "Resource": sorted(set(resources))}
 
 
-def _list(bucket: str, prefixes: list[str]) -> dict[str, Any]:
-    condition = {"StringLike": {"s3:prefix": sorted(prefixes)}}
-    return {**_allow(["s3:ListBucket"], [f"arn:aws:s3:::{bucket}"]), "Condition": condition}
+def _list(places: list[tuple[str, str]]) -> list[dict[str, Any]]:
+    prefixes: dict[str, set[str]] = {}
+    for bucket, prefix in places:
+        prefixes.setdefault(bucket, set()).add(f"{prefix}*")
+    return [
+        {
+            **_allow(["s3:ListBucket"], [f"arn:aws:s3:::{bucket}"]),
+            "Condition": {"StringLike": {"s3:prefix": sorted(names)}},
+        }
+        for bucket, names in sorted(prefixes.items())
+    ]

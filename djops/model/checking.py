@@ -12,7 +12,7 @@ from djops.model.findings import Finding
 from djops.model.graph import PipelineGraph
 from djops.model.loading import path_text
 from djops.model.nearest import advice
-from djops.model.project import ALL, CredentialSource, Grant, Principal, Project, Store, resolve_on
+from djops.model.project import ALL, CredentialSource, Grant, Principal, Project, Store, Team, resolve_on
 from djops.model.roles import Role, RoleModel
 from djops.model.yamltree import Path, Positions
 
@@ -39,6 +39,8 @@ class _Check:
         self.project = project
         self.schemas = frozenset(schemas)
         self.roles = roles
+        self.shipped: frozenset[str] = frozenset()
+        self.today: dt.date | None = None
         self.places = places or Positions("djops.yaml", {})
 
     def error(self, path: Path, message: str, hint: str, code: str) -> ConfigError:
@@ -49,14 +51,23 @@ class _Check:
             for name, principal in getattr(self.project, section).items():
                 yield (section, name), principal
 
+    def holders(self) -> Iterator[tuple[Path, Principal | Team]]:
+        yield from self.principals()
+        for name, team in self.project.teams.items():
+            yield ("teams", name), team
+
     def grants(self) -> Iterator[tuple[Path, Grant]]:
-        for path, principal in self.principals():
-            for index, grant in enumerate(principal.grants):
+        for path, holder in self.holders():
+            for index, grant in enumerate(holder.grants):
                 yield (*path, "grants", index), grant
 
 
 def check(
-    project: Project, schemas: Collection[str], roles: RoleModel, places: Positions | None = None
+    project: Project,
+    schemas: Collection[str],
+    roles: RoleModel,
+    places: Positions | None = None,
+    today: dt.date | None = None,
 ) -> list[DjopsError]:
     """Check a project against its pipeline and the role model.
 
@@ -65,14 +76,18 @@ def check(
         schemas: Every schema of the pipeline, from the code and the project file.
         roles: The role model.
         places: Where everything stands in the file.
+        today: The day from which a grant's length is counted, where its role limits that.
 
     Returns:
         The errors in the order of their lines; empty when the project is right. Grants that are over
         are no errors: see :func:`remarks`.
     """
-    look = _Check(project, schemas, roles.roles, places)
+    look = _Check(project, schemas, roles.with_custom(project.roles).roles, places)
+    look.today = today
+    look.shipped = frozenset(roles.roles)
     checks: tuple[Callable[[_Check], _Found], ...] = (
-        _check_principals, _check_grants, _check_repeated_grants, _check_schemas, _check_upstream_cycle,
+        _check_principals, _check_teams, _check_groups, _check_roles, _check_grants, _check_repeated_grants,
+        _check_schemas, _check_upstream_cycle,
         _check_stores, _check_environments,
     )  # fmt: skip
     errors = [error for one in checks for error in one(look)]
@@ -129,11 +144,65 @@ def _check_grants(look: _Check) -> _Found:
             yield look.error((*path, "force"), "`force: true` needs a reason", hint, "E_REASON")
         if role is not None:
             yield from _check_stage(look, path, grant, role)
+            yield from _check_holder(look, path, grant, role)
+
+
+def _check_holder(look: _Check, path: Path, grant: Grant, role: Role) -> _Found:
+    section = "services" if path[0] == "services" else "people"
+    if section not in role.holders:
+        other = "services" if section == "people" else "people"
+        message = f"{grant.role} is a role of {other}"
+        yield look.error((*path, "role"), message, f"give it to one of the {other}", "E_HOLDER")
+    if role.max_days is None:
+        return
+    if grant.until is None:
+        message = f"{grant.role} must end: it is given for {role.max_days} days at most"
+        yield look.error(path, message, "add `until: DATE`", "E_UNTIL")
+    elif look.today is not None and grant.until > look.today + dt.timedelta(days=role.max_days):
+        message = (
+            f"{grant.role} is given for {role.max_days} days at most, and this one ends on {grant.until}"
+        )
+        last = look.today + dt.timedelta(days=role.max_days)
+        yield look.error((*path, "until"), message, f"the last day can be {last}", "E_UNTIL")
+
+
+def _check_teams(look: _Check) -> _Found:
+    for name, team in look.project.teams.items():
+        if name in look.project.principals:
+            message = f"{name!r} is a team and an account"
+            yield look.error(("teams", name), message, "rename the team", "E_DUPLICATE")
+        for index, member in enumerate(team.members):
+            here = ("teams", name, "members", index)
+            if member not in look.project.people:
+                hint = advice(member, look.project.people, what="people")
+                yield look.error(here, f"there is no person {member!r}", hint, "E_UNKNOWN_PRINCIPAL")
+            elif member in team.members[:index]:
+                yield look.error(here, f"{member!r} is in the team twice", "remove one", "E_DUPLICATE")
+
+
+def _check_groups(look: _Check) -> _Found:
+    for name, members in look.project.groups.items():
+        path = ("groups", name)
+        if name in look.schemas or name == ALL:
+            message = f"{name!r} is a group and {'the word for all' if name == ALL else 'a schema'}"
+            yield look.error(path, message, "rename the group", "E_DUPLICATE")
+        for index, member in enumerate(members):
+            if not resolve_on((member,), look.schemas):
+                hint = advice(member, look.schemas, what="schemas")
+                message = f"there is no schema {member!r}"
+                yield look.error((*path, index), message, hint, "E_UNKNOWN_SCHEMA")
+
+
+def _check_roles(look: _Check) -> _Found:
+    for name in look.project.roles:
+        if name in look.shipped:
+            message = f"{name!r} is a role that djops has already"
+            yield look.error(("roles", name), message, "give it another name", "E_DUPLICATE")
 
 
 def _check_names(look: _Check, path: Path, grant: Grant) -> _Found:
     for index, name in enumerate(grant.on):
-        if resolve_on((name,), look.schemas) or name == ALL:
+        if look.project.meant((name,), look.schemas) or name == ALL or name in look.project.groups:
             continue
         place = look.places.where(*path, "on", index)
         glob = any(character in name for character in "*?[")
@@ -146,7 +215,9 @@ def _check_stage(look: _Check, path: Path, grant: Grant, role: Role) -> _Found:
     if grant.force:
         return
     wrong = [
-        name for name in resolve_on(grant.on, look.schemas) if stage_of(look.project, name) not in role.stages
+        name
+        for name in look.project.meant(grant.on, look.schemas)
+        if stage_of(look.project, name) not in role.stages
     ]
     if wrong:
         shown = ", ".join(wrong)
@@ -164,7 +235,7 @@ def stage_of(project: Project, schema: str) -> str:
 
 
 def _check_repeated_grants(look: _Check) -> _Found:
-    for path, principal in look.principals():
+    for path, principal in look.holders():
         seen: dict[tuple[str, str], Path] = {}
         for index, grant in enumerate(principal.grants):
             for number, name in enumerate(grant.on):
@@ -322,18 +393,18 @@ def remarks(project: Project, schemas: Collection[str], places: Positions, today
             message = f"{path[1]}'s {grant.role} on {', '.join(grant.on)} ended on {grant.until}"
             hint = "it gives nothing; remove it, or set a later date"
             found.append(Finding("W_EXPIRED", message, str(places.where(*path, "until")), hint, "info"))
-    for path, principal in look.principals():
-        found.extend(_covered(look, path, principal, today))
+    for path, holder in look.holders():
+        found.extend(_covered(look, path, holder, today))
     return found
 
 
-def _covered(look: _Check, path: Path, principal: Principal, today: dt.date) -> Iterator[Finding]:
+def _covered(look: _Check, path: Path, principal: Principal | Team, today: dt.date) -> Iterator[Finding]:
     lasting: defaultdict[str, list[tuple[int, frozenset[str]]]] = defaultdict(list)
     for index, grant in enumerate(principal.grants):
         if grant.until is None:
-            lasting[grant.role].append((index, frozenset(resolve_on(grant.on, look.schemas))))
+            lasting[grant.role].append((index, frozenset(look.project.meant(grant.on, look.schemas))))
     for index, grant in enumerate(principal.grants):
-        mine = frozenset(resolve_on(grant.on, look.schemas))
+        mine = frozenset(look.project.meant(grant.on, look.schemas))
         over = grant.until is not None and grant.until < today
         for other, theirs in lasting[grant.role]:
             if over or other == index or not mine or not mine <= theirs or grant.cascade or grant.force:

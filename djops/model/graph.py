@@ -37,6 +37,11 @@ class TableName:
         return tier_of(self.table)
 
     @property
+    def family(self) -> Tier:
+        """The tier whose rows it holds: a part table's is its master's."""
+        return self.tier if self.master is None else self.master.tier
+
+    @property
     def master(self) -> TableName | None:
         """The master table when this is a part."""
         name = master_of(self.table)

@@ -25,6 +25,7 @@ PATTERN_WORDS = {
     r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$": "the name of a package as Python imports it, like my_pipeline",
     r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$": "3 to 63 lower-case letters, digits, dots and hyphens",
     r"^[a-z][a-z0-9_-]{0,30}$": "at most 31 lower-case letters, digits, _ and -, a letter first",
+    r"^[a-z][a-z0-9_-]{0,15}$": "at most 16 lower-case letters, digits, _ and -, a letter first",
     r"^[A-Za-z][A-Za-z0-9_-]{0,30}$": "at most 31 letters, digits, _ and -, a letter first",
     r"^[A-Za-z][A-Za-z0-9._-]{0,31}$": "at most 32 letters, digits, dots, _ and -, a letter first",
 }
@@ -198,7 +199,9 @@ def project_json_schema() -> dict[str, Any]:
     schema = Project.model_json_schema()
     described = {model.__name__: model for model in _models(Project)}
     for name, part in [("Project", schema), *schema.get("$defs", {}).items()]:
-        model = described[name]
+        model = described.get(name)
+        if model is None:  # a list of words, such as the capabilities
+            continue
         part["description"] = (model.__doc__ or "").partition("\n")[0]
         for key, words in _purposes(model).items():
             part["properties"][key]["description"] = words

@@ -8,6 +8,7 @@ Source: the client's ``user_tables`` module (tier prefixes) and what 2.3.5 was s
 from __future__ import annotations
 
 import enum
+import functools
 import re
 
 
@@ -36,6 +37,7 @@ _DATA_TABLE = re.compile(rf"(?P<prefix>#|__|_)?(?P<master>{_BASE})(?P<part>__{_B
 _BY_PREFIX = {None: Tier.MANUAL, "#": Tier.LOOKUP, "_": Tier.IMPORTED, "__": Tier.COMPUTED}
 
 
+@functools.cache
 def tier_of(table: str) -> Tier:
     """Tell the tier of a table from its SQL name.
 
@@ -55,6 +57,7 @@ def tier_of(table: str) -> Tier:
     return Tier.PART if match["part"] else _BY_PREFIX[match["prefix"]]
 
 
+@functools.cache
 def master_of(table: str) -> str | None:
     """Name the master table of a part table.
 

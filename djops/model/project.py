@@ -8,10 +8,12 @@ from __future__ import annotations
 import datetime as dt
 import fnmatch
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+
+from djops.model.roles import Role
 
 PRINCIPAL_NAME = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,31}")
 """MySQL allows 32 characters, IAM ``[\\w+=,.@-]``, Vault paths no slash: this is what all three take."""
@@ -224,6 +226,24 @@ class Principal(_Frozen):
     ] = ()
 
 
+class Team(_Frozen):
+    """People who get the same rights.
+
+    Attributes:
+        members: Their account names.
+        grants: What each of them may do.
+    """
+
+    members: Names = ()
+    grants: Annotated[
+        tuple[Grant, ...], BeforeValidator(_as_list, json_schema_input_type=tuple[Grant, ...] | None)
+    ] = ()
+
+
+def _as_team(value: object) -> object:
+    return {"members": value} if isinstance(value, list | tuple | str) else {} if value is None else value
+
+
 # A key with nothing behind it is an empty mapping: `bob:` is a person without rights.
 _Principals = Annotated[
     dict[
@@ -244,6 +264,18 @@ _Stores = Annotated[
 ]
 
 
+_Teams = Annotated[
+    dict[
+        PrincipalName,
+        Annotated[Team, BeforeValidator(_as_team, json_schema_input_type=Team | tuple[Name, ...] | None)],
+    ],
+    BeforeValidator(
+        _as_mapping, json_schema_input_type=dict[PrincipalName, Team | tuple[Name, ...] | None] | None
+    ),
+]
+RoleName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,15}$")]
+
+
 class Project(_Frozen):
     """The whole of ``djops.yaml``.
 
@@ -256,6 +288,9 @@ class Project(_Frozen):
         schemas: Facts about schemas that the code does not tell.
         people: Persons by account name.
         services: Services by account name.
+        teams: People who get the same rights, by the team's name.
+        groups: Schemas by the group's name, which stands for them in ``on``.
+        roles: Roles of the project's own.
     """
 
     version: Literal[1]
@@ -266,18 +301,45 @@ class Project(_Frozen):
     schemas: _SchemaEntries = Field(default_factory=dict)
     people: _Principals = Field(default_factory=dict)
     services: _Principals = Field(default_factory=dict)
+    teams: _Teams = Field(default_factory=dict)
+    groups: dict[Name, NameList] = Field(default_factory=dict)
+    roles: dict[RoleName, Role] = Field(default_factory=dict)
 
     @property
     def principals(self) -> dict[str, Principal]:
         """People and services in one mapping; the loader refuses a name used by both."""
         return {**self.people, **self.services}
 
+    def entries(self) -> Iterator[tuple[str, str, int, Grant]]:
+        """Yield every grant with its section, holder and number: people's, services', then teams'."""
+        for section, holders in (("people", self.people), ("services", self.services), ("teams", self.teams)):
+            for name, holder in holders.items():
+                for index, grant in enumerate(holder.grants):
+                    yield section, name, index, grant
+
+    def grants_of(self, principal: str) -> Iterator[tuple[str, Grant]]:
+        """Yield every grant that a person or service has, with its place in the file; teams' grants last."""
+        section = "people" if principal in self.people else "services"
+        for index, grant in enumerate(self.principals[principal].grants):
+            yield f"{section}.{principal}.grants[{index}]", grant
+        for name, team in self.teams.items():
+            if principal in team.members and principal in self.people:
+                for index, grant in enumerate(team.grants):
+                    yield f"teams.{name}.grants[{index}]", grant
+
+    def meant(self, on: Iterable[str], schemas: Collection[str]) -> tuple[str, ...]:
+        """Expand what a grant is given on, groups of schemas included; see :func:`resolve_on`."""
+        names = [
+            one for name in on for one in ((name,) if name in schemas else self.groups.get(name, (name,)))
+        ]
+        return resolve_on(names, schemas)
+
 
 ALL = "all"
 
 
 def resolve_on(on: Iterable[str], schemas: Collection[str]) -> tuple[str, ...]:
-    """Expand what a grant is given on to names of schemas.
+    """Expand names, globs and ``all`` to names of schemas.
 
     Args:
         on: Names, globs in which ``*``, ``?`` and ``[...]`` count, or ``all``.

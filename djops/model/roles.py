@@ -24,6 +24,29 @@ class Capability(enum.StrEnum):
     ALTER = "alter"
     DROP = "drop"
     GRANT = "grant"
+    INBOX = "inbox"
+    COLLECT = "collect"
+
+
+DataTier = Literal["lookup", "manual", "imported", "computed"]
+DATA_TIERS: frozenset[DataTier] = frozenset({"lookup", "manual", "imported", "computed"})
+"""Tiers that rows are written to; a part belongs to its master's tier."""
+
+
+class Limits(BaseModel):
+    """What keeps an account from using the whole server.
+
+    Attributes:
+        connections: Database connections at once.
+        statement_seconds: Seconds a SELECT may take; a guard that the account itself can lift.
+        rows: Rows a SELECT returns at most; a guard that the account itself can lift.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    connections: int | None = Field(default=None, ge=1)
+    statement_seconds: int | None = Field(default=None, ge=1)
+    rows: int | None = Field(default=None, ge=1)
 
 
 class Role(BaseModel):
@@ -37,17 +60,27 @@ class Role(BaseModel):
         cascade: Added downstream when a grant asks for ``cascade``.
         stages: Stages in which a schema may be given with this role.
         project_wide: Whether it is given on all schemas or on none.
+        tiers: Tiers of tables in which it may insert, update and delete.
+        holders: Whether people, services or both may hold it.
+        extras: What it takes to use more of the client, such as ``skip_duplicates``.
+        limits: What its holders' accounts are limited to.
+        max_days: A grant of it must end within this many days.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    summary: str
+    summary: str = ""
     target: frozenset[Capability]
     upstream: frozenset[Capability] = frozenset()
     downstream: frozenset[Capability] = frozenset()
     cascade: frozenset[Capability] = frozenset()
     stages: frozenset[Literal["production", "development"]] = frozenset({"production", "development"})
     project_wide: bool = False
+    tiers: frozenset[DataTier] = DATA_TIERS
+    holders: frozenset[Literal["people", "services"]] = frozenset({"people", "services"})
+    extras: frozenset[Literal["skip_duplicates"]] = frozenset()
+    limits: Limits = Limits()
+    max_days: int | None = Field(default=None, ge=1)
 
 
 class RoleModel(BaseModel):
@@ -76,6 +109,14 @@ class RoleModel(BaseModel):
             if role.target == only_read == role.upstream and not role.downstream:
                 return name
         return None
+
+    def with_custom(self, roles: Mapping[str, Role]) -> RoleModel:
+        """Return this model with a project's own roles after the shipped ones.
+
+        Args:
+            roles: The project's own roles; a name that is taken keeps its shipped meaning.
+        """
+        return self.model_copy(update={"roles": {**roles, **self.roles}}) if roles else self
 
 
 def role_model(data: Mapping[str, Any], file: str) -> RoleModel:

@@ -171,7 +171,9 @@ def _account_changes(
 
 
 def _guard(account: Account) -> tuple[object, ...]:
-    return account.locked, account.require_tls or account.kind == "role", account.kind
+    if account.kind == "role":
+        return account.locked, account.kind
+    return account.locked, account.require_tls, account.connections, account.kind
 
 
 def _privilege_changes(wanted: MysqlState, found: MysqlState, kept: frozenset[AccountId]) -> Iterable[Change]:

@@ -29,6 +29,10 @@ def _attribute(account: Account) -> str:
     return f"ATTRIBUTE {quote_string(json.dumps(mark, sort_keys=True))}"
 
 
+def _limit(account: Account) -> str:
+    return f"MAX_USER_CONNECTIONS {account.connections}"
+
+
 class MysqlChange(Change):
     """A change to the MySQL server."""
 
@@ -73,7 +77,7 @@ class CreateAccount(MysqlChange):
     def operations(self) -> tuple[Operation, ...]:
         """Keep the password first, so that no unknown password is ever in force."""
         head = f"CREATE USER {_quoted(self.name)} IDENTIFIED WITH {self.account.plugin} BY "
-        tail = f" REQUIRE SSL {_attribute(self.account)}"
+        tail = f" REQUIRE SSL WITH {_limit(self.account)} {_attribute(self.account)}"
         return (
             StorePassword(self.secret, self.name.user),
             Sql((head, SecretRef(self.secret, PASSWORD_FIELD), tail)),
@@ -125,6 +129,7 @@ class AlterAccount(MysqlChange):
         opens = (self.found.locked and not self.wanted.locked) or (
             self.found.require_tls and not self.wanted.require_tls
         )
+        opens = opens or _looser(self.found.connections, self.wanted.connections)
         risk, phase = (Risk.WIDENS, Phase.WIDEN) if opens else (Risk.NARROWS, Phase.NARROW)
         return Told(f"account {self.name}", _protection(self.found), _protection(self.wanted), risk, phase)
 
@@ -132,9 +137,8 @@ class AlterAccount(MysqlChange):
         """Return one ALTER USER."""
         tls = "SSL" if self.wanted.require_tls else "NONE"
         lock = "LOCK" if self.wanted.locked else "UNLOCK"
-        return (
-            Sql((f"ALTER USER {_quoted(self.name)} REQUIRE {tls} ACCOUNT {lock} {_attribute(self.wanted)}",)),
-        )
+        options = f"REQUIRE {tls} WITH {_limit(self.wanted)} ACCOUNT {lock} {_attribute(self.wanted)}"
+        return (Sql((f"ALTER USER {_quoted(self.name)} {options}",)),)
 
     def reverse(self) -> Change:
         """Return the opposite."""
@@ -146,7 +150,13 @@ def _protection(account: Account) -> str:
         "locked" if account.locked else "open",
         "TLS required" if account.require_tls else "TLS not required",
     ]
+    parts += [f"{account.connections} connections at once"] if account.connections else []
     return ", ".join(parts)
+
+
+def _looser(found: int, wanted: int) -> bool:
+    """Tell whether a limit is lifted or raised; 0 stands for none."""
+    return found != 0 and (wanted == 0 or wanted > found)
 
 
 @dataclass(frozen=True, kw_only=True)

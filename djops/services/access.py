@@ -68,8 +68,10 @@ class Wanted:
 
     @classmethod
     def of(cls, project: Project, graph: PipelineGraph, today: dt.date | None = None) -> Wanted:
-        """Use the shipped role model, and today's date unless another is given."""
-        return cls(project, graph, load_roles(), today or dt.datetime.now(dt.UTC).date())
+        """Use the shipped roles and the project's own, and today's date unless another is given."""
+        return cls(
+            project, graph, load_roles().with_custom(project.roles), today or dt.datetime.now(dt.UTC).date()
+        )
 
 
 class Servers:

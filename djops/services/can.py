@@ -10,7 +10,6 @@ from djops.errors import UsageError
 from djops.model.graph import PipelineGraph, TableName
 from djops.model.names import Tier
 from djops.model.nearest import advice
-from djops.model.project import resolve_on
 from djops.model.roles import Capability
 from djops.services.access import Wanted
 
@@ -127,11 +126,11 @@ def _refused_by_tier(capability: Capability, table: TableName) -> str:
 
 
 def _missing(wanted: Wanted, principal: str, capability: Capability, schema: str) -> tuple[str, ...]:
-    grants = wanted.project.principals[principal].grants
+    grants = [grant for _, grant in wanted.project.grants_of(principal)]
     lines = [
         f"the grant of {grant.role} on {', '.join(grant.on)} ended on {grant.until}"
         for grant in grants
-        if is_expired(grant, wanted.today) and schema in resolve_on(grant.on, wanted.graph.schemas)
+        if is_expired(grant, wanted.today) and schema in wanted.project.meant(grant.on, wanted.graph.schemas)
     ]
     fitting = [
         name

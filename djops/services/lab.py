@@ -32,7 +32,7 @@ READY_SECONDS = 90.0
 """How long a server may take to answer."""
 
 _GONE_SECONDS = 1.5  # a server may replace its process while it starts
-_FRESH_BYTES = 1 << 30  # what the three servers' empty data takes, with room to work
+_FRESH_BYTES = 3 << 30
 _PURGED = ".purged-"
 
 

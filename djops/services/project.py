@@ -113,12 +113,12 @@ def check_project(
     named, errors = _named_modules(project, places, files)
     reading = read_source(files, named)
     graph = _whole(project, reading)
-    errors += check(project, graph.schemas, load_roles(), places)
+    day = today or dt.datetime.now(dt.UTC).date()
+    errors += check(project, graph.schemas, load_roles(), places, day)
     errors += _reserved(reading)
     errors += _cycle(graph, reading)
     if errors:
         raise ManyErrors(errors) if len(errors) > 1 else errors[0]
-    day = today or dt.datetime.now(dt.UTC).date()
     findings = (
         *reading.findings,
         *_store_findings(project, reading, places),

@@ -58,7 +58,10 @@ def test_objects_follow_rows(data: st.DataObject, graph: PipelineGraph) -> None:
                     document, "s3:ListBucket", "arn:aws:s3:::lab-data", f"proj/{section}/{schema}/x/"
                 )
                 assert listed == (Capability.READ in has)
-                assert not allows(document, "s3:DeleteObject", key)
+                assert allows(document, "s3:DeleteObject", key) == (Capability.COLLECT in has)
+            inbox = f"arn:aws:s3:::lab-data/proj/inbox/{schema}/x"
+            for action in ("s3:GetObject", "s3:PutObject"):
+                assert allows(document, action, inbox) == (Capability.INBOX in has)
         assert not allows(document, "s3:ListBucket", "arn:aws:s3:::lab-data", "proj/")
         assert not allows(document, "s3:CreateBucket", "arn:aws:s3:::other")
 

@@ -227,6 +227,8 @@ def test_the_json_schema_tells_what_every_key_is_for() -> None:
     schema = project_json_schema()
     for part in [schema, *schema["$defs"].values()]:
         assert part["description"]
+        if "enum" in part:
+            continue
         assert part["additionalProperties"] is False
         for name, field in part["properties"].items():
             assert field.get("description"), name
