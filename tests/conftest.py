@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import shutil
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+from types import FrameType
 
 import pytest
 
 from tests.support.labs import data_home, kill_all
 
 PROJECT_FILE = "djops.yaml"
+
+
+def pytest_configure() -> None:
+    """Let a terminated run take its servers down, as an interrupted one does."""
+
+    def stop(number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt(f"signal {number}")
+
+    signal.signal(signal.SIGTERM, stop)
 
 
 @dataclass(frozen=True)

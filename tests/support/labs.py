@@ -18,12 +18,28 @@ from djops.systems.local.server import Lab, Server
 from djops.systems.paths import lab_directory, server_account
 
 
+_PREFIX = "djops-test-"
+_OWNER = "owner"
+
+
+def _sweep() -> None:
+    """End what a killed run of the suite left behind: its servers, then its directory."""
+    for base in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+        with contextlib.suppress(OSError, ValueError):
+            owner = int((base / _OWNER).read_text())
+            if not Path(f"/proc/{owner}").exists():
+                kill_all(base)
+                shutil.rmtree(base)
+
+
 @contextlib.contextmanager
 def data_home() -> Iterator[Path]:
     """Give labs a place of their own, and remove it in the end."""
+    _sweep()
     # Not pytest's directory: nobody but the caller can enter that, and servers have an account of their own.
-    base = Path(tempfile.mkdtemp(prefix="djops-test-"))
+    base = Path(tempfile.mkdtemp(prefix=_PREFIX))
     base.chmod(0o711)
+    (base / _OWNER).write_text(str(os.getpid()))
     before = os.environ.get("DJOPS_DATA_HOME")
     os.environ["DJOPS_DATA_HOME"] = str(base)
     try:
