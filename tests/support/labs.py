@@ -17,7 +17,6 @@ from djops.systems.local.labfile import LabFile
 from djops.systems.local.server import Lab, Server
 from djops.systems.paths import lab_directory, server_account
 
-
 _PREFIX = "djops-test-"
 _OWNER = "owner"
 
