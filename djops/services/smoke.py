@@ -38,14 +38,20 @@ class Action:
     Attributes:
         name: Its name in the table.
         needs: The capabilities without which it must be refused.
+        tiers: The tiers of the tables whose rows it changes.
         attempt: Does it, as the principal with this number.
         happened: Whether it had its effect, as the administrator sees it.
     """
 
     name: str
     needs: frozenset[Capability]
+    tiers: frozenset[str]
     attempt: Callable[[Scratch, int], None]
     happened: Callable[[Scratch, int], bool]
+
+    def expected_of(self, role: Role) -> Outcome:
+        """What the role model says of it."""
+        return "works" if self.needs <= role.target and self.tiers <= role.tiers else "denied"
 
     @property
     def leaves_trace(self) -> bool:
@@ -56,10 +62,11 @@ class Action:
 def _action(
     name: str,
     *needs: Capability,
+    tiers: tuple[str, ...] = (),
     attempt: Callable[[Scratch, int], None],
     happened: Callable[[Scratch, int], bool] = lambda admin, number: True,
 ) -> Action:
-    return Action(name, frozenset(needs), attempt, happened)
+    return Action(name, frozenset(needs), frozenset(tiers), attempt, happened)
 
 
 ACTIONS = (
@@ -69,6 +76,7 @@ ACTIONS = (
         "insert",
         Capability.READ,
         Capability.INSERT,
+        tiers=("manual",),
         attempt=lambda client, number: client.add(OWN + number),
         happened=lambda admin, number: admin.has(OWN + number),
     ),
@@ -76,6 +84,7 @@ ACTIONS = (
         "update",
         Capability.READ,
         Capability.UPDATE,
+        tiers=("manual",),
         attempt=lambda client, number: client.update(DOOMED + number),
         happened=lambda admin, number: admin.has(DOOMED + number, note="changed"),
     ),
@@ -84,6 +93,7 @@ ACTIONS = (
         Capability.READ,
         Capability.INSERT,
         Capability.JOBS,
+        tiers=("computed",),
         attempt=lambda client, number: client.populate(),
         happened=lambda admin, number: admin.has_result(PENDING + number),
     ),
@@ -91,6 +101,7 @@ ACTIONS = (
         "delete",
         Capability.READ,
         Capability.DELETE,
+        tiers=("manual", "computed"),
         attempt=lambda client, number: client.delete(DOOMED + number),
         happened=lambda admin, number: not admin.has(DOOMED + number),
     ),
@@ -291,7 +302,7 @@ def _client(stack: ExitStack, servers: access.Servers, current: Trial, role: str
 def _attempt(
     action: Action, number: int, role: str, model: Role, client: Scratch | DjopsError, admin: Scratch
 ) -> Cell:
-    expected: Outcome = "works" if action.needs <= model.target else "denied"
+    expected = action.expected_of(model)
     if isinstance(client, DjopsError):
         return Cell(role, action.name, expected, "failed", client.message)
     if action.name == "populate":
