@@ -445,15 +445,14 @@ def _raise_if_output_is_lost(error: Exception) -> None:
     """Tell trouble with standard output, where click writes help, from trouble elsewhere.
 
     Raises:
-        OutputLost: It was standard output.
+        OutputLost: It was click that could not write.
     """
-    if isinstance(error, OSError):
-        try:
-            sys.stdout.flush()
-        except BrokenPipeError:
-            raise OutputLost from error
-        except OSError as again:
-            raise OutputLost(again.strerror or type(again).__name__) from error
+    step = error.__traceback__ if isinstance(error, OSError) else None
+    while step is not None:
+        if step.tb_frame.f_code is click.echo.__code__:
+            gone = isinstance(error, BrokenPipeError)
+            raise OutputLost("" if gone else getattr(error, "strerror", "") or str(error)) from error
+        step = step.tb_next
 
 
 def _usage_error(error: click.ClickException) -> DjopsError:

@@ -124,8 +124,10 @@ def test_the_working_directory_is_gone(place: Path) -> None:
 
 
 @pytest.mark.parametrize("redirect", [">/dev/full", ">&-", ">&- 2>&- <&-"])
-@pytest.mark.parametrize("arguments", ["--help", "validate --json", "no-such-command"])
+@pytest.mark.parametrize("arguments", ["--help", "validate --json", "grant --help", "no-such-command"])
 def test_nowhere_to_write(place: Path, redirect: str, arguments: str) -> None:
     run = shell(f'exec "$0" {arguments} {redirect}', cwd=place)
     assert "Traceback" not in run.stderr
     assert "Exception ignored" not in run.stderr
+    assert "E_BUG" not in run.stderr
+    assert "E_DISK" not in run.stderr
