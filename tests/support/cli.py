@@ -51,7 +51,8 @@ def invoke(*arguments: str | Path) -> Run:
 
 @contextlib.contextmanager
 def _signals_kept() -> Iterator[None]:
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    # As in a fresh process, whatever the test run itself does about signals.
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in (signal.SIGTERM, signal.SIGHUP)}
     try:
         yield
     finally:
