@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from djops.compile.mysql_state import Account, AccountId, Edge, Held, Kind, MysqlState, Scope
 from djops.compile.rights import Right, Rights
-from djops.compile.sql import MAX_ACCOUNT, schema_pattern
+from djops.compile.sql import MAX_ACCOUNT, quote_string, schema_pattern
 from djops.errors import NameRefusedError
 from djops.model.graph import PipelineGraph, TableName
 from djops.model.names import LINEAGE_TABLE, Tier
@@ -129,6 +129,37 @@ def compile_mysql(
     for (principal, schema), below in rights.downstream.items():
         builder.join(builder.plain(schema, (right.capability for right in below)), accounts[principal])
     return builder.state()
+
+
+def statement_guard(roles: RoleModel) -> str:
+    """Write what a server runs for each new session (``init_connect``), so that limits of roles hold.
+
+    MySQL has no such limit for an account. Sessions may lift it again: it keeps a program from hurting
+    the others by mistake, not on purpose.
+
+    Args:
+        roles: The role model.
+
+    Returns:
+        One statement; empty when no role is limited so. A session that holds several limited roles gets
+        the limit of the first.
+    """
+    seconds = {name: role.limits.statement_seconds for name, role in roles.roles.items()}
+    rows = {name: role.limits.rows for name, role in roles.roles.items()}
+    parts = [
+        ("max_execution_time", {name: limit * 1000 for name, limit in seconds.items() if limit}),
+        ("sql_select_limit", {name: limit for name, limit in rows.items() if limit}),
+    ]
+    settings = [f"{variable} = {_by_role(variable, limits)}" for variable, limits in parts if limits]
+    return f"SET {', '.join(settings)}" if settings else ""
+
+
+def _by_role(variable: str, limits: Mapping[str, int]) -> str:
+    cases = " ".join(
+        f"WHEN CURRENT_ROLE() LIKE {quote_string(f'%:{name}`@%')} THEN {limit}"
+        for name, limit in sorted(limits.items())
+    )
+    return f"CAST(CASE {cases} ELSE @@{variable} END AS UNSIGNED)"
 
 
 def _connections(held: Iterable[Right], roles: RoleModel) -> int:

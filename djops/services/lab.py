@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
+from djops.compile.mysql import statement_guard
 from djops.errors import DjopsError, ManyErrors, StartError, UsageError
 from djops.model.project import Project
 from djops.services.site import choose_environment, local_lab
@@ -25,6 +26,7 @@ from djops.systems.local.server import Lab, Server
 from djops.systems.lock import locked
 from djops.systems.paths import server_account
 from djops.systems.progress import Progress, Silent, Step
+from djops.systems.resources import load_roles
 
 _R = TypeVar("_R")
 
@@ -197,10 +199,21 @@ def up(
         if tls.ensure(directory / "tls", f"{project.project}/{name}", account):
             _stop_all(servers)  # they hold the old certificate
         done = _bring_up_all(servers, lab, progress or Silent())
+        _guard_statements(project, lab)
         versions = {server.name: server.version for server in done}
         if versions != file.versions:
             labfile.write(directory, replace(file, versions=versions))
     return LabUp(project.project, name, directory, tuple(done), time.monotonic() - began)
+
+
+def _guard_statements(project: Project, lab: Lab) -> None:
+    """Put the limits of roles in force that MySQL only knows for sessions."""
+    from djops.systems.local import mysql
+
+    root = mysql.root_connection(lab)
+    if root is not None:
+        roles = load_roles().with_custom(project.roles)
+        mysql.guard_statements(root, statement_guard(roles))
 
 
 def status(project: Project, environment: str | None = None) -> LabStatus:

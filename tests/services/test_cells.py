@@ -24,7 +24,7 @@ from djops.services import access
 from djops.services.site import Site, open_site
 from djops.systems.mysql import Mysql
 from tests.conftest import LabUnderTest
-from tests.support.projects import DEMO, pipeline
+from tests.support.projects import DEMO, TODAY, pipeline
 
 HOSTILE = "lab_%`'\"ü " + "x" * 52
 """64 characters, escapes counted, with what means something to MySQL; its twin must stay closed."""
@@ -297,3 +297,100 @@ def test_a_revoke_ends_open_sessions_that_could_go_on(bench: Bench) -> None:
     again = _login(bench, "anna")
     assert _tries(again, "SELECT * FROM ephys.manual")
     again.close()
+
+
+SERVICES: dict[str, list[dict[str, Any]]] = {
+    "robot": [{"role": "worker", "on": "ephys"}],
+    "camera": [{"role": "ingest", "on": "imaging"}],
+    "broom": [{"role": "janitor", "on": "ephys"}],
+    "viewer-page": [{"role": "navigator", "on": "analysis"}],
+    "oracle": [{"role": "agent", "on": "analysis", "until": "2030-01-20"}],
+}
+
+
+@pytest.fixture(scope="module")
+def services(bench: Bench) -> Bench:
+    data = bench.site.project.model_dump()
+    data["services"] = {name: {"grants": grants} for name, grants in SERVICES.items()}
+    project = Project.model_validate(data)
+    site = replace(bench.site, project=project)
+    wanted = replace(access.Wanted.of(project, bench.graph), today=TODAY)
+    with access.Servers(site) as servers, servers.changing("test", 10):
+        access.apply(servers, access.make_plan(servers, wanted))
+        stored = {
+            name: servers.secrets.read_secret(f"{project.project}/services/{name}") for name in SERVICES
+        }
+    rights = compile_rights(project, bench.graph, wanted.roles, wanted.today)
+    return Bench(
+        site, bench.graph, rights, {name: dict(secret.fields) for name, secret in stored.items() if secret}
+    )
+
+
+@pytest.mark.parametrize(
+    ("who", "table", "expected"),
+    [
+        ("robot", "ephys.__computed", {"SELECT", "INSERT"}),
+        ("robot", "ephys._imported", {"SELECT", "INSERT"}),
+        ("robot", "ephys.manual", {"SELECT"}),
+        ("robot", "ephys.manual__part", {"SELECT"}),
+        ("robot", "ephys.`~~computed`", {"SELECT", "INSERT", "UPDATE", "DELETE"}),
+        ("robot", "session.manual", {"SELECT"}),
+        ("robot", "imaging.manual", set()),
+        ("camera", "imaging.manual", {"SELECT", "INSERT"}),
+        ("camera", "imaging.manual__part", {"SELECT", "INSERT"}),
+        ("camera", "imaging.__computed", {"SELECT"}),
+        ("camera", "imaging.`~~computed`", {"SELECT"}),
+        ("broom", "ephys.manual", {"SELECT"}),
+        ("viewer-page", "analysis.manual", {"SELECT"}),
+        ("oracle", "analysis.manual", {"SELECT"}),
+    ],
+)
+def test_what_services_may_do_with_rows(services: Bench, who: str, table: str, expected: set[str]) -> None:
+    link = _login(services, who)
+    statements = {
+        "SELECT": f"SELECT * FROM {table} LIMIT 0",
+        "INSERT": f"INSERT INTO {table} SELECT 1 FROM DUAL WHERE FALSE",
+        "UPDATE": f"UPDATE {table} SET x = 1",
+        "DELETE": f"DELETE FROM {table} WHERE FALSE",
+    }
+    assert {verb for verb, statement in statements.items() if _tries(link, statement)} == expected
+    link.close()
+
+
+def test_only_the_janitor_removes_objects_and_only_services_use_the_inbox(services: Bench) -> None:
+    store = services.site.project.stores["main"]
+    seen: dict[str, set[str]] = {}
+    for who in SERVICES:
+        client = _objects(services, who)
+        places = {
+            "own": f"{store.location}/_hash/ephys/probe",
+            "inbox": f"{store.location}/inbox/{'imaging' if who == 'camera' else 'ephys'}/probe",
+            "other inbox": f"{store.location}/inbox/session/probe",
+        }
+        found = seen.setdefault(who, set())
+        for place, key in places.items():
+            there = {"Bucket": store.bucket, "Key": key}
+            found |= {f"put {place}"} if _may(client.put_object, **there, Body=b"x") else set()
+            found |= {f"remove {place}"} if _may(client.delete_object, **there) else set()
+    assert seen == {
+        "robot": {"put own", "put inbox"},
+        "camera": {"put inbox"},
+        "broom": {"remove own"},
+        "viewer-page": set(),
+        "oracle": set(),
+    }
+
+
+def test_an_agent_is_limited(services: Bench) -> None:
+    for who, seconds, rows in (("oracle", 30_000, 100_000), ("robot", 0, 2**64 - 1)):
+        link = _login(services, who)
+        with link.cursor() as cursor:
+            cursor.execute("SELECT @@max_execution_time, @@sql_select_limit")
+            assert cursor.fetchone() == (seconds, rows)
+        link.close()
+    links = [_login(services, "oracle") for _ in range(4)]
+    with pytest.raises(pymysql.MySQLError) as caught:
+        _login(services, "oracle")
+    assert caught.value.args[0] == 1226
+    for link in links:
+        link.close()

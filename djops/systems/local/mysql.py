@@ -47,6 +47,7 @@ _GRANT_TABLES = (
     "role_edges",
     "default_roles",
     "global_grants",
+    "proxies_priv",
 )
 _CLIENTS = ("mysql", "mysqldump", "mysqladmin", "mysqlshow")
 _APPARMOR = Path("/etc/apparmor.d/usr.sbin.mysqld")
@@ -297,6 +298,21 @@ class MysqlServer:
         return [*self._program.command, f"--defaults-file={self._state / 'my.cnf'}"]
 
 
+def guard_statements(root: MysqlConnection, statement: str) -> None:
+    """Have the server run a statement for each new session of people and services, from now on.
+
+    Args:
+        root: How to log in as root.
+        statement: The statement; empty for none.
+
+    Raises:
+        ServerUnavailableError: The server does not answer.
+    """
+    with Mysql(root) as server:
+        if server.query("SELECT @@GLOBAL.init_connect")[0][0] != statement:
+            server.query(f"SET PERSIST init_connect = {quote_string(statement)}")
+
+
 def root_connection(lab: Lab) -> MysqlConnection | None:
     """Return how to log in as root, or ``None`` before the lab was first brought up.
 
@@ -358,7 +374,8 @@ def _manager_grants(server: Mysql, account: str) -> list[str]:
     )
     visible = ", ".join(f"`{name}`" for (name,) in columns)
     return [
-        f"GRANT CREATE USER, PROCESS, ROLE_ADMIN, CONNECTION_ADMIN ON *.* TO {account}",
+        # SHOW DATABASES: a grant on a schema that it cannot see might as well be on none.
+        f"GRANT CREATE USER, PROCESS, SHOW DATABASES, ROLE_ADMIN, CONNECTION_ADMIN ON *.* TO {account}",
         *(f"GRANT SELECT ON mysql.{table} TO {account}" for table in _GRANT_TABLES),
         # All of it but the hash of the password.
         f"GRANT SELECT ({visible}) ON mysql.user TO {account}",
