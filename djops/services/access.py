@@ -174,7 +174,7 @@ def make_plan(servers: Servers, wanted: Wanted) -> Plan:
     reasons = _reasons(project, rights, found.mysql)
     revocable = _revocable(wanted.graph.schemas, escape=found.inventory.escape)
     changes = diff_mysql(project.project, want, found.mysql, reasons, known.__contains__, revocable)
-    if project.stores:
+    if project.stores or found.s3.users:
         keeps = {name: KeepKey(path, tuple(sorted(project.stores))) for name, path in paths.items()}
         changes += diff_s3(
             project.project, compile_s3(project, rights), found.s3, keeps, facts, _entries(rights)
@@ -209,7 +209,9 @@ def _read(servers: Servers, wanted: Wanted) -> _Found:
     project, schemas = wanted.project, wanted.graph.schemas
     buckets = [store.bucket for store in project.stores.values()]
     with ThreadPoolExecutor(2) as pool:
-        reading_s3 = pool.submit(servers.s3.read_state, project.project, buckets) if buckets else None
+        # Also without stores: users of stores that the project once had must not stay behind.
+        has_s3 = servers.site.env.target == "local" or servers.site.env.s3 is not None
+        reading_s3 = pool.submit(servers.s3.read_state, project.project, buckets) if has_s3 else None
         reading_secrets = pool.submit(servers.secrets.state, project.project)
         mysql = servers.mysql.read_state()
         # Before the tables are read: the server shows djops only tables on which it has a right.

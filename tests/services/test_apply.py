@@ -282,3 +282,13 @@ def test_killing_djops_itself_again_and_again(place: Place, lab: LabUnderTest) -
     assert '"applied": 0' in again.stdout
     assert lab.project_file.read_text() == before
     place.login("alice")
+
+
+def test_a_project_that_gives_up_its_stores_leaves_no_user_behind(place: Place) -> None:
+    place.bring_to(PEOPLE)
+    with_stores = place.site.project
+    place.site = replace(place.site, project=with_stores.model_copy(update={"stores": {}}))
+    place.bring_to(PEOPLE)
+    with access.Servers(place.site) as servers:
+        assert servers.s3.read_state("demo_lab", []).users == {}
+    place.site = replace(place.site, project=with_stores)
