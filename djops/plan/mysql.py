@@ -17,6 +17,7 @@ from djops.plan.mysql_changes import (
     EndSessions,
     GrantPrivileges,
     GrantRole,
+    RevokeAll,
     RevokePrivileges,
     RevokeRole,
     SetDefaultRoles,
@@ -35,10 +36,12 @@ class Reasons:
     Attributes:
         edges: Reasons for each membership of a person or service.
         secret_of: Where each person's or service's credentials are kept.
+        ended: Reasons for each membership that only grants which are over gave.
     """
 
     edges: Mapping[tuple[str, str], tuple[str, ...]] = field(default_factory=dict)
     secret_of: Mapping[str, str] = field(default_factory=dict)
+    ended: Mapping[tuple[str, str], tuple[str, ...]] = field(default_factory=dict)
 
     def edge(self, edge: Edge, accounts: Mapping[AccountId, Account]) -> tuple[str, ...]:
         """Return why ``edge`` is wanted."""
@@ -47,6 +50,10 @@ class Reasons:
             return known
         meaning = accounts[edge.member].meaning if edge.member in accounts else ""
         return (f"{meaning or edge.member} includes it",)
+
+    def lost(self, edge: Edge) -> tuple[str, ...]:
+        """Return why ``edge`` is not wanted."""
+        return self.ended.get((edge.role.user, edge.member.user), NOT_WANTED)
 
 
 def diff_mysql(
@@ -68,8 +75,9 @@ def diff_mysql(
         found: What is there.
         reasons: Why things are wanted.
         known: Tells of an account's user name whether the kept password is in force.
-        may_revoke: Tells whether djops' own account can revoke privileges on a scope. An account that
-            holds others is dropped and made anew, which takes no more than the right to make accounts.
+        may_revoke: Tells whether djops' own account can revoke privileges on a scope. Whoever holds others
+            loses everything at once, which takes no more than the right to make accounts, and gets back
+            what is wanted.
 
     Returns:
         The changes, unordered.
@@ -81,12 +89,9 @@ def diff_mysql(
     ours = found.managed(project)
     tainted = _tainted(ours & wanted.accounts.keys(), found, may_revoke)
     changes: list[Change] = [
-        DropAccount(
-            name=name, account=found.accounts[name], secret=reasons.secret_of.get(name.user, ""), why=why
-        )
-        for name, why in tainted.items()
+        RevokeAll(grantee=name, found=_held_by(name, found), why=why) for name, why in tainted.items()
     ]
-    there = _without(found, tainted.keys())
+    there = _without_privileges(found, tainted.keys())
     dropped = ours - wanted.accounts.keys()
     kept = frozenset(wanted.accounts)
     changes += _account_changes(wanted, there, dropped, reasons, known)
@@ -114,16 +119,16 @@ def _tainted(
     return strays
 
 
-def _without(state: MysqlState, names: Collection[AccountId]) -> MysqlState:
-    """Return a state as it is once accounts are dropped."""
+def _held_by(name: AccountId, state: MysqlState) -> Mapping[Scope, frozenset[str]]:
+    return {held.scope: names for held, names in state.privileges.items() if held.grantee == name}
+
+
+def _without_privileges(state: MysqlState, names: Collection[AccountId]) -> MysqlState:
+    """Return a state as it is once accounts have lost all that they hold directly."""
     if not names:
         return state
-    return MysqlState(
-        {name: account for name, account in state.accounts.items() if name not in names},
-        {held: privileges for held, privileges in state.privileges.items() if held.grantee not in names},
-        {edge: admin for edge, admin in state.edges.items() if not {edge.role, edge.member} & set(names)},
-        frozenset(edge for edge in state.defaults if not {edge.role, edge.member} & set(names)),
-    )
+    kept = {held: privileges for held, privileges in state.privileges.items() if held.grantee not in names}
+    return MysqlState(state.accounts, kept, state.edges, state.defaults)
 
 
 def _refuse_foreign_names(project: str, wanted: MysqlState, found: MysqlState) -> None:
@@ -216,20 +221,20 @@ def _membership_changes(
     reasons: Reasons,
 ) -> Iterable[Change]:
     more: dict[tuple[AccountId, bool, bool, tuple[str, ...]], list[AccountId]] = defaultdict(list)
-    less: dict[tuple[AccountId, bool, bool], list[AccountId]] = defaultdict(list)
+    less: dict[tuple[AccountId, bool, bool, tuple[str, ...]], list[AccountId]] = defaultdict(list)
     for edge in sorted(wanted.edges.keys() | found.edges.keys()):
         if dropped & {edge.role, edge.member} or not kept & {edge.role, edge.member}:
             continue
         should, does = wanted.edges.get(edge), found.edges.get(edge)
         inner = any(state.accounts.get(edge.member, _NOBODY).kind == "role" for state in (wanted, found))
         if does is not None and (should is None or (does and not should)):
-            less[edge.role, does, inner].append(edge.member)
+            less[edge.role, does, inner, reasons.lost(edge)].append(edge.member)
         if should is not None and (does is None or should != does):
             more[edge.role, should, inner, reasons.edge(edge, wanted.accounts)].append(edge.member)
     for (role, admin, inner, why), members in sorted(more.items(), key=lambda item: not item[0][2]):
         yield GrantRole(role=role, members=tuple(members), admin=admin, inner=inner, why=why)
-    for (role, admin, inner), members in less.items():
-        yield RevokeRole(role=role, members=tuple(members), admin=admin, inner=inner, why=NOT_WANTED)
+    for (role, admin, inner, why), members in less.items():
+        yield RevokeRole(role=role, members=tuple(members), admin=admin, inner=inner, why=why)
 
 
 def _default_changes(wanted: MysqlState, found: MysqlState, kept: frozenset[AccountId]) -> Iterable[Change]:
@@ -261,7 +266,7 @@ def _losers(changes: Iterable[Change], wanted: MysqlState, found: MysqlState) ->
     for change in changes:
         if isinstance(change, DropAccount):
             hit.add(change.name)
-        elif isinstance(change, RevokePrivileges):
+        elif isinstance(change, RevokePrivileges | RevokeAll):
             hit.add(change.grantee)
         elif isinstance(change, RevokeRole):
             hit.update(change.members)

@@ -279,6 +279,30 @@ class RevokePrivileges(_Privileges):
 
 
 @dataclass(frozen=True, kw_only=True)
+class RevokeAll(MysqlChange):
+    """Take away everything that a grantee holds directly, roles excepted, in one atomic statement.
+
+    It takes the right to make accounts and nothing else, so that it also reaches what djops' own account
+    could not revoke singly: server-wide privileges, other schemas, patterns, routines (seen on MySQL 9.7).
+    """
+
+    grantee: AccountId
+    found: Mapping[Scope, frozenset[str]]
+
+    def _tell(self) -> Told:
+        rows = (f"{', '.join(sorted(names))} on {scope}" for scope, names in sorted(self.found.items()))
+        return Told(f"{self.grantee}", f"{'; '.join(rows)}", "", Risk.NARROWS, Phase.NARROW)
+
+    def operations(self) -> tuple[Operation, ...]:
+        """Return one REVOKE."""
+        return (Sql((f"REVOKE ALL PRIVILEGES, GRANT OPTION FROM {_quoted(self.grantee)}",)),)
+
+    def reverse(self) -> Change:
+        """Return itself: djops may not give back what it may not revoke singly."""
+        return self
+
+
+@dataclass(frozen=True, kw_only=True)
 class _Membership(MysqlChange):
     """A role and members that get or lose it in one atomic statement.
 

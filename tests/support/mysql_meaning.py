@@ -15,6 +15,7 @@ from djops.plan.mysql_changes import (
     DropAccount,
     GrantPrivileges,
     GrantRole,
+    RevokeAll,
     RevokePrivileges,
     RevokeRole,
     SetDefaultRoles,
@@ -126,6 +127,8 @@ class Server:
                 for held, privilege in _cells(change):
                     assert privilege in self.privileges[held], "the server would refuse: no such grant"
                     self.privileges[held].discard(privilege)
+            case RevokeAll(grantee=name):
+                self.privileges = {k: v for k, v in self.privileges.items() if k.grantee != name}
             case GrantRole(role=role, members=members, admin=admin):
                 for member in members:
                     assert {role, member} <= self.accounts.keys(), "the server would refuse: no such role"
