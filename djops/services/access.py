@@ -162,25 +162,93 @@ def make_plan(servers: Servers, wanted: Wanted) -> Plan:
         NotManagedError: A name is taken by somebody else's account.
         PipelineError: ``E_CYCLE`` when schemas depend on each other in a circle.
     """
-    project, found = wanted.project, _read(servers, wanted)
-    graph = whole_graph(wanted.graph, found.pipeline)
-    graph.order  # noqa: B018  raises on a cycle
-    rights = compile_rights(project, graph, wanted.roles, wanted.today)
-    host = project.environments[servers.site.environment].host_pattern
-    want = compile_mysql(project, host, rights, graph, wanted.roles, found.inventory)
+    standing = stand(servers, wanted)
+    project, found, want = wanted.project, standing.found, standing.compiled
+    rights = want.rights
     paths = {name: secret_path(project, name) for name in rights.principals}
     facts = {name: found.secrets.secrets.get(path, {}) for name, path in paths.items()}
     known = {name for name, beside in facts.items() if beside.get(STATE_FACT) == "set"}
     reasons = _reasons(project, rights, found.mysql)
     revocable = _revocable(wanted.graph.schemas, escape=found.inventory.escape)
-    changes = diff_mysql(project.project, want, found.mysql, reasons, known.__contains__, revocable)
+    changes = diff_mysql(project.project, want.mysql, found.mysql, reasons, known.__contains__, revocable)
     if project.stores or found.s3.users:
         keeps = {name: KeepKey(path, tuple(sorted(project.stores))) for name, path in paths.items()}
-        changes += diff_s3(
-            project.project, compile_s3(project, rights), found.s3, keeps, facts, _entries(rights)
-        )
-    changes += diff_vault(compile_vault(project, rights), found.secrets)
+        changes += diff_s3(project.project, want.s3, found.s3, keeps, facts, _entries(rights))
+    changes += diff_vault(want.secrets, found.secrets)
     return Plan(in_order(changes), _unmanaged(servers, found.mysql))
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """What all three servers should hold.
+
+    Attributes:
+        graph: The pipeline it was compiled for.
+        rights: The rights it was compiled from.
+        mysql: What the database should hold.
+        s3: What the object store should hold.
+        secrets: What the secrets server should hold.
+    """
+
+    graph: PipelineGraph
+    rights: Rights
+    mysql: MysqlState
+    s3: S3State
+    secrets: SecretsState
+
+
+def compile_all(wanted: Wanted, environment: str, graph: PipelineGraph, inventory: Inventory) -> Compiled:
+    """Compile what is wanted to what each server should hold.
+
+    Args:
+        wanted: The project, the roles and the day.
+        environment: Name of the environment.
+        graph: The pipeline as code, project file and database tell it.
+        inventory: The tables that exist.
+
+    Raises:
+        PipelineError: ``E_CYCLE`` when schemas depend on each other in a circle.
+        NameRefusedError: ``E_NAME`` for a name that one of the servers cannot take.
+    """
+    project = wanted.project
+    graph.order  # noqa: B018  raises on a cycle
+    rights = compile_rights(project, graph, wanted.roles, wanted.today)
+    host = project.environments[environment].host_pattern
+    return Compiled(
+        graph,
+        rights,
+        compile_mysql(project, host, rights, graph, wanted.roles, inventory),
+        compile_s3(project, rights),
+        compile_vault(project, rights),
+    )
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What the servers should hold and what they do.
+
+    Attributes:
+        compiled: What they should hold.
+        found: What they hold.
+    """
+
+    compiled: Compiled
+    found: Found
+
+
+def stand(servers: Servers, wanted: Wanted) -> Standing:
+    """Read all three servers, and work out what they should hold.
+
+    Args:
+        servers: The servers.
+        wanted: What is wanted of them.
+
+    Raises:
+        DjopsError: As :func:`make_plan`.
+    """
+    found = _read(servers, wanted)
+    graph = whole_graph(wanted.graph, found.pipeline)
+    return Standing(compile_all(wanted, servers.site.environment, graph, found.inventory), found)
 
 
 def _revocable(schemas: Collection[str], *, escape: bool) -> Callable[[Scope], bool]:
@@ -195,8 +263,16 @@ def _revocable(schemas: Collection[str], *, escape: bool) -> Callable[[Scope], b
 
 
 @dataclass(frozen=True)
-class _Found:
-    """What the servers hold."""
+class Found:
+    """What the servers hold.
+
+    Attributes:
+        mysql: Accounts, roles and grants of the whole database server.
+        pipeline: The pipeline as the database has it.
+        inventory: Its tables.
+        s3: The project's users and buckets.
+        secrets: The project's policies, and facts about its secrets.
+    """
 
     mysql: MysqlState
     pipeline: PipelineGraph
@@ -205,7 +281,7 @@ class _Found:
     secrets: SecretsState
 
 
-def _read(servers: Servers, wanted: Wanted) -> _Found:
+def _read(servers: Servers, wanted: Wanted) -> Found:
     project, schemas = wanted.project, wanted.graph.schemas
     buckets = [store.bucket for store in project.stores.values()]
     with ThreadPoolExecutor(2) as pool:
@@ -218,7 +294,7 @@ def _read(servers: Servers, wanted: Wanted) -> _Found:
         require_power(servers, mysql, schemas, escape=servers.mysql.escapes_patterns())
         pipeline, inventory = servers.mysql.read_pipeline(schemas)
         s3 = reading_s3.result() if reading_s3 else S3State()
-        return _Found(mysql, pipeline, inventory, s3, reading_secrets.result())
+        return Found(mysql, pipeline, inventory, s3, reading_secrets.result())
 
 
 def whole_graph(wanted: PipelineGraph, live: PipelineGraph) -> PipelineGraph:
