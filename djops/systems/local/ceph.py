@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import importlib
 import os
 import secrets
 import shutil
 import subprocess
+import threading
 import time
 import uuid
 from collections.abc import Callable, Sequence
@@ -22,10 +24,8 @@ from typing import ClassVar
 
 from djops.errors import DjopsError, InstallError, StartError
 from djops.systems import debian, ports, process
-from djops.systems.buckets import ensure_bucket
 from djops.systems.connections import S3Connection, Secret
 from djops.systems.files import disk_errors, read_json, require_space, write_private
-from djops.systems.local import ceph_access
 from djops.systems.local.ceph_config import PROGRAMS, configuration, keyrings
 from djops.systems.local.server import Lab
 from djops.systems.paths import private_directory
@@ -118,6 +118,7 @@ class CephServer:
             StartError: ``E_START`` with the last lines of what the program said.
             DiskFullError: ``E_DISK`` when there is no room.
         """
+        threading.Thread(target=_import_s3_client, daemon=True).start()
         account = self._lab.account
         with disk_errors(self._state):
             for directory in (self._state, self._state / "run", self._state / "log"):
@@ -186,6 +187,9 @@ class CephServer:
         Raises:
             DjopsError: When the gateway refuses.
         """
+        from djops.systems.buckets import ensure_bucket
+        from djops.systems.local import ceph_access
+
         lab = self._lab
         root = ceph_access.ensure_root(lab.secrets / "s3-root.json", self._connection, self._admin)
         for bucket in lab.buckets:
@@ -359,6 +363,11 @@ def _connection(lab: Lab, access_key: str, secret_key: Secret) -> S3Connection:
         secret_key=secret_key,
         ca=lab.ca,
     )
+
+
+def _import_s3_client() -> None:
+    """Import what :meth:`CephServer.bootstrap` needs while Ceph's own programs are at work."""
+    importlib.import_module("djops.systems.local.ceph_access")
 
 
 def _endpoint(lab: Lab) -> str:
