@@ -2,12 +2,13 @@
 # make test   the whole suite, against real servers
 # make lint   ruff and mypy
 # make bench  how much djops adds to what the servers themselves take
+# make mutants  sabotage what compiles rights in small ways: which test catches each?
 # make clean  remove what was built here; labs and fetched programs stay (`djops down --purge`)
 
 MAKEFLAGS += --no-print-directory
 BIN := .venv/bin
 
-.PHONY: up test lint bench clean
+.PHONY: up test lint bench mutants clean
 
 up:
 	@scripts/bootstrap.sh local
@@ -22,6 +23,10 @@ lint:
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+mutants:
+	@scripts/bootstrap.sh dev
+	@$(BIN)/python scripts/mutants.py $(ARGS)
 
 bench:
 	@scripts/bootstrap.sh local

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 from collections.abc import Iterator
@@ -11,10 +12,16 @@ from pathlib import Path
 from types import FrameType
 
 import pytest
+from hypothesis import Phase, settings
 
 from tests.support.labs import data_home, kill_all
 
 PROJECT_FILE = "djops.yaml"
+
+
+# Whoever only wants to know that something fails does not wait for the smallest example.
+settings.register_profile("hasty", phases=[Phase.explicit, Phase.generate], database=None)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 
 def pytest_configure() -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from djops.errors import ConfigError
 
@@ -27,6 +27,13 @@ class Capability(enum.StrEnum):
     INBOX = "inbox"
     COLLECT = "collect"
 
+
+_NEED_READ = frozenset(Capability) - {
+    Capability.READ,
+    Capability.REFERENCE,
+    Capability.GRANT,
+    Capability.INBOX,
+}
 
 DataTier = Literal["lookup", "manual", "imported", "computed"]
 DATA_TIERS: frozenset[DataTier] = frozenset({"lookup", "manual", "imported", "computed"})
@@ -81,6 +88,15 @@ class Role(BaseModel):
     extras: frozenset[Literal["skip_duplicates"]] = frozenset()
     limits: Limits = Limits()
     max_days: int | None = Field(default=None, ge=1)
+
+    @model_validator(mode="after")
+    def _reads_what_it_changes(self) -> Self:
+        """The client reads a table's definition before it does anything with it, and asks before it puts."""
+        for place in ("target", "upstream", "downstream", "cascade"):
+            blind = getattr(self, place) & _NEED_READ
+            if blind and Capability.READ not in getattr(self, place):
+                raise ValueError(f"{place}: {', '.join(sorted(blind))} cannot be used without read")
+        return self
 
 
 class RoleModel(BaseModel):

@@ -13,7 +13,7 @@ from djops.compile.mysql_state import MysqlState
 from djops.compile.rights import Rights, compile_rights
 from djops.model.graph import PipelineGraph, TableName
 from djops.model.project import Project
-from djops.model.roles import RoleModel
+from djops.model.roles import DATA_TIERS, Capability, RoleModel
 from djops.systems.resources import load_roles
 
 TODAY = dt.date(2030, 1, 15)
@@ -45,7 +45,11 @@ STORABLE_NAMES = SCHEMA_NAMES.filter(lambda name: not set(name) & set("\\[]:"))
 """Names that S3 policies take as they are, on every server."""
 
 
-def project(people: Mapping[str, Sequence[Mapping[str, Any]]], development: Sequence[str] = ()) -> Project:
+def project(
+    people: Mapping[str, Sequence[Mapping[str, Any]]],
+    development: Sequence[str] = (),
+    roles: Mapping[str, Mapping[str, Any]] | None = None,
+) -> Project:
     return Project.model_validate(
         {
             "version": 1,
@@ -55,6 +59,7 @@ def project(people: Mapping[str, Sequence[Mapping[str, Any]]], development: Sequ
             "stores": {"main": {"bucket": "lab-data", "location": "proj"}},
             "schemas": {name: {"stage": "development"} for name in development},
             "people": {name: {"grants": list(grants)} for name, grants in people.items()},
+            "roles": dict(roles or {}),
         }
     )
 
@@ -86,29 +91,50 @@ def pipelines(draw: st.DrawFn, schema_names: st.SearchStrategy[str] = SCHEMA_NAM
     return pipeline(above, draw(st.sampled_from([TABLES, TABLES[:5], ()])))
 
 
+CAPABILITIES = st.frozensets(st.sampled_from(sorted(Capability)), max_size=3).map(
+    lambda found: found | {Capability.READ} if found else found
+)
+
+
+@st.composite
+def own_roles(draw: st.DrawFn) -> dict[str, dict[str, Any]]:
+    """Roles of a project's own: any capabilities anywhere."""
+    role = st.fixed_dictionaries(
+        {
+            "target": CAPABILITIES,
+            "upstream": CAPABILITIES,
+            "downstream": CAPABILITIES,
+            "cascade": CAPABILITIES,
+            "tiers": st.frozensets(st.sampled_from(sorted(DATA_TIERS))),
+        }
+    )
+    return draw(st.dictionaries(st.sampled_from(["own-one", "own-two"]), role, max_size=2))
+
+
 @st.composite
 def peoples(draw: st.DrawFn, graph: PipelineGraph) -> Project:
-    roles = load_roles()
+    own = draw(own_roles())
+    shipped = load_roles().roles
     schemas = sorted(graph.schemas)
     grant = st.builds(
         lambda role, on, cascade: {
             "role": role,
-            "on": ["all"] if roles.roles[role].project_wide else on,
+            "on": ["all"] if role in shipped and shipped[role].project_wide else on,
             "cascade": cascade,
         },
-        st.sampled_from(sorted(roles.roles)),
+        st.sampled_from([*sorted(shipped), *sorted(own)]),
         st.lists(st.sampled_from(schemas), min_size=1, max_size=3, unique=True),
         st.booleans(),
     )
     people = draw(
         st.dictionaries(st.sampled_from(["alice", "bob", "carol", "dan"]), st.lists(grant, max_size=3))
     )
-    return project(people, development=draw(st.lists(st.sampled_from(schemas), unique=True)))
+    return project(people, draw(st.lists(st.sampled_from(schemas), unique=True)), own)
 
 
 def compiled(
     wanted: Project, graph: PipelineGraph, roles: RoleModel | None = None
 ) -> tuple[Rights, MysqlState]:
-    model = roles or load_roles()
+    model = roles or load_roles().with_custom(wanted.roles)
     rights = compile_rights(wanted, graph, model, TODAY)
     return rights, compile_mysql(wanted, "%", rights, graph, model, Inventory(graph.tables))
