@@ -39,6 +39,9 @@ class Account:
         plugin: The authentication plugin.
         connections: Connections at once; 0 for any number.
         meaning: What it stands for, for people; not compared.
+        password_changed: When the password was last changed, as the server tells it; not compared.
+        second_password: Whether an older password is valid as well; not compared.
+        adopted: Whether djops took it over and lets its old password hold for the time being; not compared.
     """
 
     kind: Kind | None
@@ -48,6 +51,9 @@ class Account:
     plugin: str = "caching_sha2_password"
     connections: int = 0
     meaning: str = field(default="", compare=False)
+    password_changed: str = field(default="", compare=False)
+    second_password: bool = field(default=False, compare=False)
+    adopted: bool = field(default=False, compare=False)
 
 
 class Scope(NamedTuple):
@@ -146,7 +152,7 @@ class Proxy(NamedTuple):
 
 @dataclass(frozen=True)
 class MysqlCatalog(MysqlState):
-    """Everything a server's own tables say about access, of every account on it, made by djops or not.
+    r"""Everything a server's own tables say about access, of every account on it, made by djops or not.
 
     Attributes:
         logins: How each account is let in; roles are accounts too.
@@ -156,7 +162,7 @@ class MysqlCatalog(MysqlState):
         passed_on: Dynamic privileges that their holder may grant to others.
         mandatory_roles: ``@@mandatory_roles``: what every session has on top.
         activate_all_roles: ``@@activate_all_roles_on_login``.
-        partial_revokes: ``@@partial_revokes``; on, ``_``, ``%`` and ``\\`` in grants are plain characters.
+        partial_revokes: ``@@partial_revokes``; on, ``_``, ``%`` and ``\`` in grants are plain characters.
         require_tls: ``@@require_secure_transport``.
         fold_names: Whether schema and table names are kept in lower case (``@@lower_case_table_names``).
         schemas: Schemas that exist, as far as the reading account sees them.

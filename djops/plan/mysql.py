@@ -13,6 +13,7 @@ from djops.plan.mysql_changes import (
     AlterAccount,
     CreateAccount,
     CreateRole,
+    DiscardPassword,
     DropAccount,
     EndSessions,
     GrantPrivileges,
@@ -171,6 +172,8 @@ def _account_changes(
             secret = reasons.secret_of[name.user]
             why = "credentials are handed out from the secrets server only"
             yield SetPassword(name=name, account=account, secret=secret, why=(why,))
+        if there is not None and there.second_password and not there.adopted:
+            yield DiscardPassword(name=name, why=("credentials are handed out from the secrets server only",))
         if there is not None and _guard(there) != _guard(account):
             yield AlterAccount(name=name, found=there, wanted=account, why=("its protection was changed",))
 

@@ -9,11 +9,14 @@ from dataclasses import dataclass
 from djops.compile.mysql_state import Account, AccountId, Scope
 from djops.compile.sql import quote_account, quote_identifier, quote_string
 from djops.plan.change import Change, Phase, Risk, Told
-from djops.plan.operations import EndSession, MarkSecret, Operation, SecretRef, Sql, StorePassword
+from djops.plan.operations import EndSession, NotePassword, Operation, SecretRef, Sql, StorePassword
 
 PASSWORD_FIELD = "database.password"  # noqa: S105  the field's name, as the client names its file
 STATE_FACT = "database_state"
 """Beside a secret: ``set`` once the password is known to be in force."""
+
+CHANGED_FACT = "database_password_changed"
+"""Beside a secret: when the server says that the password was put in force."""
 
 
 def _quoted(account: AccountId) -> str:
@@ -81,7 +84,7 @@ class CreateAccount(MysqlChange):
         return (
             StorePassword(self.secret, self.name.user),
             Sql((head, SecretRef(self.secret, PASSWORD_FIELD), tail)),
-            MarkSecret(self.secret, {STATE_FACT: "set"}),
+            NotePassword(self.secret, self.name),
         )
 
     def reverse(self) -> Change:
@@ -182,11 +185,33 @@ class SetPassword(MysqlChange):
         return (
             StorePassword(self.secret, self.name.user),
             Sql((head, SecretRef(self.secret, PASSWORD_FIELD))),
-            MarkSecret(self.secret, {STATE_FACT: "set"}),
+            NotePassword(self.secret, self.name),
         )
 
     def reverse(self) -> Change:
         """Return itself: an unknown password cannot be had back."""
+        return self
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiscardPassword(MysqlChange):
+    """End the validity of an account's older password."""
+
+    name: AccountId
+
+    def _tell(self) -> Told:
+        return Told(f"account {self.name}", "an older password is valid too", "", Risk.NARROWS, Phase.PREPARE)
+
+    def operations(self) -> tuple[Operation, ...]:
+        """Return one ALTER USER, and the end of the mark that let the password hold."""
+        unmarked = quote_string(json.dumps({"djops": {"adopted": None}}))
+        return (
+            Sql((f"ALTER USER {_quoted(self.name)} DISCARD OLD PASSWORD",)),
+            Sql((f"ALTER USER {_quoted(self.name)} ATTRIBUTE {unmarked}",)),
+        )
+
+    def reverse(self) -> Change:
+        """Return itself: a discarded password cannot be had back."""
         return self
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from djops.compile.mysql_state import AccountId
 from djops.compile.sql import quote_string
 
 
@@ -116,6 +117,22 @@ class MarkSecret:
 
 
 @dataclass(frozen=True)
+class NotePassword:
+    """Record beside a secret that its password is in force, and since when by the database's own clock.
+
+    Attributes:
+        path: Path below the mount of the secrets server.
+        account: The account whose password it is.
+    """
+
+    path: str
+    account: AccountId
+
+    def __str__(self) -> str:
+        return f"secrets: note at {self.path} that its password is in force for {self.account}"
+
+
+@dataclass(frozen=True)
 class VaultCall:
     """One request to the secrets server.
 
@@ -148,4 +165,4 @@ class EndSession:
         return f"mysql: KILL every session of {self.user}"
 
 
-Operation = Sql | AwsCall | StorePassword | MarkSecret | VaultCall | EndSession
+Operation = Sql | AwsCall | StorePassword | MarkSecret | NotePassword | VaultCall | EndSession

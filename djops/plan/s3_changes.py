@@ -65,6 +65,44 @@ def policy_risk(before: Document | None, after: Document | None) -> Risk:
     return Risk.WIDENS if opens else Risk.NARROWS
 
 
+def taken_out(found: Document, before: Document, after: Document) -> Document:
+    """Take out of a policy what another one loses, and nothing else.
+
+    Args:
+        found: The policy in force, which may hold more or less than ``before``.
+        before: A policy.
+        after: The same with fewer permissions.
+
+    Returns:
+        ``found`` without the permissions that ``before`` has and ``after`` has not; what a condition of an
+        unknown form limits stays as it is.
+    """
+    gone = _atoms(before, "Allow") - _atoms(after, "Allow")
+    statements: list[Any] = []
+    for statement in found.get("Statement", ()):
+        if gone & _atoms({"Statement": [statement]}, "Allow"):
+            statements += _what_stays(statement, gone)
+        else:
+            statements.append(statement)
+    return {**found, "Statement": statements}
+
+
+def _what_stays(statement: Mapping[str, Any], gone: frozenset[str]) -> Iterable[Mapping[str, Any]]:
+    """Split a statement by resource and listed prefix, and leave out what goes."""
+    rest = {k: v for k, v in statement.items() if k not in ("Effect", "Action", "Resource", "Sid")}
+    for resource in _listed(statement.get("Resource")):
+        for piece in _split(rest):
+            actions = [
+                action
+                for action in _listed(statement.get("Action"))
+                if canonical({"a": action, "r": resource, "c": piece}) not in gone
+            ]
+            limited = {"Condition": {"StringLike": {"s3:prefix": [piece.get("prefix")]}}}
+            kept = limited if "prefix" in piece else rest
+            if actions:
+                yield {"Effect": "Allow", "Action": actions, "Resource": [resource], **kept}
+
+
 def _summary(document: Document | None) -> str:
     """Say in a few words what a policy of ours opens."""
     if document is None:

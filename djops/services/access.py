@@ -6,11 +6,11 @@ import datetime as dt
 from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from djops.compile.mysql import Inventory, compile_mysql, plain_level, role_name
-from djops.compile.mysql_state import MysqlState, Scope
-from djops.compile.rights import Rights, compile_rights
+from djops.compile.mysql_state import AccountId, MysqlState, Scope
+from djops.compile.rights import Rights, compile_rights, is_expired
 from djops.compile.s3 import S3State, compile_s3
 from djops.compile.secrets_state import SecretsState
 from djops.compile.sql import unescape_pattern
@@ -20,13 +20,15 @@ from djops.model.graph import PipelineGraph, merge
 from djops.model.project import Project
 from djops.model.roles import RoleModel
 from djops.plan.change import Change, Plan, in_order
+from djops.plan.expiry import Ended, what_ended
 from djops.plan.mysql import Reasons, diff_mysql
-from djops.plan.mysql_changes import STATE_FACT
+from djops.plan.mysql_changes import CHANGED_FACT, STATE_FACT
 from djops.plan.operations import (
     AwsCall,
     EndSession,
     KeepKey,
     MarkSecret,
+    NotePassword,
     Operation,
     SecretRef,
     Sql,
@@ -162,18 +164,35 @@ def make_plan(servers: Servers, wanted: Wanted) -> Plan:
         NotManagedError: A name is taken by somebody else's account.
         PipelineError: ``E_CYCLE`` when schemas depend on each other in a circle.
     """
-    standing = stand(servers, wanted)
+    return plan_of(servers, wanted, stand(servers, wanted))
+
+
+def plan_of(servers: Servers, wanted: Wanted, standing: Standing) -> Plan:
+    """List what differs between what the servers should hold and what they do.
+
+    Args:
+        servers: The servers.
+        wanted: What is wanted of them.
+        standing: Both sides.
+
+    Returns:
+        The plan; empty when nothing differs.
+
+    Raises:
+        NotManagedError: A name is taken by somebody else's account.
+    """
     project, found, want = wanted.project, standing.found, standing.compiled
     rights = want.rights
     paths = {name: secret_path(project, name) for name in rights.principals}
     facts = {name: found.secrets.secrets.get(path, {}) for name, path in paths.items()}
-    known = {name for name, beside in facts.items() if beside.get(STATE_FACT) == "set"}
-    reasons = _reasons(project, rights, found.mysql)
+    host = project.environments[servers.site.environment].host_pattern
+    known = {name for name, beside in facts.items() if _in_force(beside, found.mysql, AccountId(name, host))}
+    reasons = replace(_reasons(project, rights, found.mysql), ended=standing.ended.reasons)
     revocable = _revocable(wanted.graph.schemas, escape=found.inventory.escape)
     changes = diff_mysql(project.project, want.mysql, found.mysql, reasons, known.__contains__, revocable)
     if project.stores or found.s3.users:
         keeps = {name: KeepKey(path, tuple(sorted(project.stores))) for name, path in paths.items()}
-        changes += diff_s3(project.project, want.s3, found.s3, keeps, facts, _entries(rights))
+        changes += diff_s3(project.project, want.s3, found.s3, keeps, facts, _entries(rights, standing.ended))
     changes += diff_vault(want.secrets, found.secrets)
     return Plan(in_order(changes), _unmanaged(servers, found.mysql))
 
@@ -230,10 +249,12 @@ class Standing:
     Attributes:
         compiled: What they should hold.
         found: What they hold.
+        ended: What only grants that are over would give.
     """
 
     compiled: Compiled
     found: Found
+    ended: Ended = field(default_factory=Ended)
 
 
 def stand(servers: Servers, wanted: Wanted) -> Standing:
@@ -248,7 +269,40 @@ def stand(servers: Servers, wanted: Wanted) -> Standing:
     """
     found = _read(servers, wanted)
     graph = whole_graph(wanted.graph, found.pipeline)
-    return Standing(compile_all(wanted, servers.site.environment, graph, found.inventory), found)
+    compiled = compile_all(wanted, servers.site.environment, graph, found.inventory)
+    return Standing(
+        compiled, found, what_is_over(wanted, servers.site.environment, compiled, found.inventory)
+    )
+
+
+def what_is_over(wanted: Wanted, environment: str, compiled: Compiled, inventory: Inventory) -> Ended:
+    """Work out what only grants that are over would give.
+
+    Args:
+        wanted: What is wanted.
+        environment: Name of the environment.
+        compiled: The same, compiled as of today.
+        inventory: The tables that exist.
+    """
+    why = _lines_over(wanted)
+    if not why:
+        return Ended()
+    always = compile_all(replace(wanted, today=dt.date.min), environment, compiled.graph, inventory)
+    return what_ended((always.mysql, always.s3), (compiled.mysql, compiled.s3), why)
+
+
+def _lines_over(wanted: Wanted) -> Mapping[str, tuple[str, ...]]:
+    """Return for each principal the lines of the project file that are over."""
+    found: dict[str, tuple[str, ...]] = {}
+    for name in wanted.project.principals:
+        lines = tuple(
+            f"{entry}: {grant.role} on {', '.join(grant.on)} ended on {grant.until}"
+            for entry, grant in wanted.project.grants_of(name)
+            if is_expired(grant, wanted.today)
+        )
+        if lines:
+            found[name] = lines
+    return found
 
 
 def _revocable(schemas: Collection[str], *, escape: bool) -> Callable[[Scope], bool]:
@@ -260,6 +314,14 @@ def _revocable(schemas: Collection[str], *, escape: bool) -> Callable[[Scope], b
         return scope.pattern != "*" and unescape_pattern(scope.pattern, escape=escape) in schemas
 
     return may_revoke
+
+
+def _in_force(beside: Mapping[str, str], found: MysqlState, account: AccountId) -> bool:
+    """Tell whether the kept password is the account's: nobody has set another one since djops did."""
+    there = found.accounts.get(account)
+    since = beside.get(CHANGED_FACT)
+    same = since is None or there is None or there.password_changed == since
+    return beside.get(STATE_FACT) == "set" and same
 
 
 @dataclass(frozen=True)
@@ -367,20 +429,21 @@ def _reasons(project: Project, rights: Rights, found: MysqlState) -> Reasons:
     return Reasons({key: tuple(texts) for key, texts in edges.items()}, secrets)
 
 
-def _entries(rights: Rights) -> Mapping[str, tuple[str, ...]]:
-    """Return for each principal the lines of the project file that give it something."""
+def _entries(rights: Rights, ended: Ended) -> Mapping[str, tuple[str, ...]]:
+    """Return for each principal the lines of the project file that give it something, and those over."""
     lines: dict[str, dict[tuple[str, str], dict[str, None]]] = {}
     for right in rights.rights:
         because = right.because
         if because.relation == "target":
             line = lines.setdefault(right.principal, {}).setdefault((because.entry, because.role), {})
             line[because.target] = None
-    return {
+    told = {
         principal: tuple(
             f"{entry}: {role} on {', '.join(targets)}" for (entry, role), targets in found.items()
         )
         for principal, found in lines.items()
     }
+    return {name: told.get(name, ()) + ended.why.get(name, ()) for name in (*told, *ended.why)}
 
 
 def _unmanaged(servers: Servers, found: MysqlState) -> tuple[str, ...]:
@@ -456,6 +519,9 @@ def execute(servers: Servers, operation: Operation) -> None:
             _store_password(servers, operation)
         case MarkSecret():
             _note(servers, operation.path, operation.facts)
+        case NotePassword():
+            since = servers.mysql.password_changed(operation.account)
+            _note(servers, operation.path, {STATE_FACT: "set", CHANGED_FACT: since})
 
 
 def _reveal(servers: Servers, reference: SecretRef) -> str:

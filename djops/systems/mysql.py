@@ -281,16 +281,19 @@ class Mysql:
     def _accounts(self) -> Iterator[tuple[AccountId, Account]]:
         self._globals: list[tuple[AccountId, frozenset[str]]] = []
         columns = ", ".join(_GLOBAL_COLUMNS)
-        for user, host, locked, tls, plugin, connections, attributes, *flags in self.query(
-            "SELECT User, Host, account_locked, ssl_type, plugin, max_user_connections, User_attributes, "
-            f"{columns} FROM mysql.user"
+        # Of User_attributes only what is needed: it also holds the hash of a second password.
+        for user, host, locked, tls, plugin, connections, changed, second, text, *flags in self.query(
+            "SELECT User, Host, account_locked, ssl_type, plugin, max_user_connections, "
+            "UNIX_TIMESTAMP(password_last_changed), "
+            "JSON_CONTAINS_PATH(User_attributes, 'one', '$.additional_password'), "
+            f"JSON_EXTRACT(User_attributes, '$.metadata.djops'), {columns} FROM mysql.user"
         ):
             name = AccountId(user, host)
             held = frozenset(
                 p for p, flag in zip(_GLOBAL_COLUMNS.values(), flags, strict=True) if flag == "Y"
             )
             self._globals.append((name, held))
-            mark = _mark(attributes)
+            mark = _mark(text)
             kind = mark.get("kind")
             yield (
                 name,
@@ -301,6 +304,9 @@ class Mysql:
                     require_tls=bool(tls),
                     plugin=plugin,
                     connections=connections,
+                    password_changed="" if changed is None else str(changed),
+                    second_password=bool(second),
+                    adopted=bool(mark.get("adopted")),
                 ),
             )
 
@@ -402,6 +408,16 @@ class Mysql:
         )
         return graph, inventory
 
+    def password_changed(self, account: AccountId) -> str:
+        """Return when an account's password was last changed, as :attr:`Account.password_changed` has it.
+
+        Args:
+            account: The account.
+        """
+        column = "UNIX_TIMESTAMP(password_last_changed)"
+        rows = self.query(f"SELECT {column} FROM mysql.user WHERE User = %s AND Host = %s", account)
+        return str(rows[0][0]) if rows and rows[0][0] is not None else ""
+
     def version(self) -> str:
         """Return the server's version text."""
         return str(self.query("SELECT @@version")[0][0])
@@ -447,11 +463,11 @@ def _as_expression(pattern: str) -> re.Pattern[str]:
     return re.compile("".join(meanings.get(part, re.escape(part[-1])) for part in parts), re.DOTALL)
 
 
-def _mark(attributes: str | None) -> dict[str, Any]:
-    """Read the ownership mark out of ``User_attributes``; anything odd is no mark."""
+def _mark(text: str | None) -> dict[str, Any]:
+    """Read the ownership mark of an account; anything odd is no mark."""
     try:
-        mark = json.loads(attributes or "{}").get("metadata", {}).get("djops", {})
-    except (ValueError, AttributeError):
+        mark = json.loads(text or "{}")
+    except ValueError:
         return {}
     return mark if isinstance(mark, dict) else {}
 
