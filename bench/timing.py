@@ -29,8 +29,8 @@ class Pair:
 
     @property
     def ratio(self) -> float:
-        """The ratio of the medians."""
-        return statistics.median(self.seconds) / statistics.median(self.floor)
+        """The median of the rounds' ratios: both sides of a round had the same machine."""
+        return statistics.median(a / b for a, b in zip(self.seconds, self.floor, strict=True))
 
 
 def timed(work: Callable[[], object]) -> float:

@@ -28,7 +28,7 @@ from bench.timing import Pair, timed
 from djops.systems.local.ceph_config import keyrings
 from djops.systems.paths import server_account
 
-ROUNDS = 5
+ROUNDS = 7
 PATIENCE = 60.0
 PROJECT = "djops_bench"
 PROJECT_FILE = f"""\
