@@ -19,7 +19,7 @@ from djops.errors import NameRefusedError
 from djops.model.graph import PipelineGraph, TableName
 from djops.model.names import LINEAGE_TABLE, Tier
 from djops.model.project import Project, SchemaEntry
-from djops.model.roles import DATA_TIERS, Capability, RoleModel
+from djops.model.roles import DATA_TIERS, Capability, Role, RoleModel
 
 SCHEMA_PRIVILEGES: Mapping[Capability, frozenset[str]] = {
     Capability.READ: frozenset({"SELECT"}),
@@ -122,9 +122,8 @@ def compile_mysql(
             kind, project.project, connections=limit, meaning=f"{kind} {name}"
         )
     for principal, held in rights.by_principal.items():
-        for schema, role in sorted(
-            {(r.schema, r.because.role) for r in held if r.because.relation == "target"}
-        ):
+        given = {(r.because.target, r.because.role) for r in held if r.because.relation != "downstream"}
+        for schema, role in sorted(given):
             builder.join(builder.level(schema, role), accounts[principal])
     for (principal, schema), below in rights.downstream.items():
         builder.join(builder.plain(schema, (right.capability for right in below)), accounts[principal])
@@ -215,7 +214,7 @@ class _Builder:
         for name in above:
             self._allow(account, name, upstream)
         if Capability.GRANT in own:
-            self._delegate(account, schema)
+            self._delegate(account, schema, definition)
         return account
 
     def plain(self, schema: str, capabilities: Iterable[Capability]) -> AccountId:
@@ -241,11 +240,12 @@ class _Builder:
         )
         return account, is_new
 
-    def _delegate(self, admin: AccountId, schema: str) -> None:
+    def _delegate(self, holder: AccountId, schema: str, definition: Role) -> None:
+        """Let a role pass on every role that gives nothing it does not give itself: nesting gives both."""
         stage = self.project.schemas.get(schema, SchemaEntry()).stage
         for name, role in self.roles.roles.items():
-            if not role.project_wide and stage in role.stages:
-                self.edges[Edge(self.level(schema, name), admin)] = True
+            if not role.project_wide and stage in role.stages and _gives_no_more(role, definition):
+                self.edges[Edge(self.level(schema, name), holder)] = True
 
     def _allow(
         self,
@@ -283,6 +283,18 @@ class _Builder:
         if privileges:
             held = Held(grantee, scope)
             self.privileges[held] = self.privileges.get(held, frozenset()) | privileges
+
+
+def _gives_no_more(role: Role, than: Role) -> bool:
+    """Compare two roles by what they give in MySQL."""
+    elsewhere = {Capability.INBOX, Capability.COLLECT}
+    return (
+        role is not than
+        and role.target - elsewhere <= than.target
+        and role.upstream - elsewhere <= than.upstream
+        and role.tiers <= than.tiers
+        and role.extras <= than.extras
+    )
 
 
 def _united(
