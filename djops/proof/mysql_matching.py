@@ -27,6 +27,7 @@ class Client:
     ip: str
 
     @staticmethod
+    @functools.lru_cache(maxsize=256)
     def of(host: str) -> Client:
         """Return a client that an account is for, and no narrower account of the same name.
 

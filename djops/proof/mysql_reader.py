@@ -11,6 +11,8 @@ from djops.compile.mysql_state import AccountId, MysqlCatalog
 from djops.proof.decision import Decision
 from djops.proof.mysql_matching import Client, host_admits, host_order, rank
 from djops.proof.mysql_session import SCHEMA_PRIVILEGES, Counted, Path, Row, Rows, Session
+from djops.proof.mysql_texts import name_of, path_of, quote, text_of
+from djops.proof.mysql_traps import Trap, find_traps
 
 ANYWHERE = ""
 """In the place of a schema: the privilege on the server as a whole."""
@@ -127,19 +129,14 @@ class MysqlReader:
         """
         session = self.session(account, client)
         schema, table, column = self._folded(schema), self._folded(table), column.lower()
-        everywhere = frozenset[str]().union(*session.on_server().values())
         if schema == ANYWHERE:
-            return everywhere
+            return session.everywhere
         if schema.lower() == _FOR_ALL:
             return frozenset({"SELECT"})
-        rows = session.on_schema(schema).rows
-        taken = session.taken(schema)[0]
-        held = (everywhere & SCHEMA_PRIVILEGES) - taken
-        on_schema = frozenset[str]().union(*(row.names for row in rows))
-        held |= on_schema - taken if session.has_roles else on_schema
+        held = session.rights(schema)
         if table:
-            found = (row for row in session.on_table(schema, table) if row.column in ("", column))
-            held = held.union(*(row.names for row in found))
+            found = [row.names for row in session.on_table(schema, table) if row.column in ("", column)]
+            held = held.union(*found) if found else held
         return held
 
     def decide(
@@ -215,6 +212,10 @@ class MysqlReader:
                 reached[schema] = names
         return reached
 
+    def traps(self) -> list[Trap]:
+        """Return what is dangerous or surprising on the server, whoever made it."""
+        return find_traps(self.catalog, self.rows, {one: self.session(one) for one in self.accounts()})
+
     def _active_roles(self, account: AccountId) -> list[AccountId]:
         """Return the roles that are active after log-in; what they have been granted is active as well."""
         catalog = self.catalog
@@ -284,51 +285,3 @@ def _is_certain(session: Session, privilege: str, schema: str, rows: tuple[Row, 
         return True
     counted: Counted = session.on_schema(schema)
     return settled and (counted.certain or all(privilege in row.names for row in counted.rows))
-
-
-def name_of(account: AccountId) -> str:
-    """Return an account's name as texts have it.
-
-    Args:
-        account: The account.
-    """
-    user = account.user or "(anonymous)"
-    return user if account.host == "%" else f"{user}@{account.host}"
-
-
-def quote(name: str) -> str:
-    """Put a name between backticks.
-
-    Args:
-        name: The name, whatever the server holds.
-    """
-    return "`" + name.replace("`", "``") + "`"
-
-
-def path_of(session: Session, grantee: AccountId) -> str:
-    """Return the way from a session's account to the holder of a row: ``alice <- analyst <- viewer``.
-
-    Args:
-        session: The session.
-        grantee: The holder.
-    """
-    path = session.paths.get(grantee) or (session.account, grantee)
-    return " <- ".join(name_of(one) for one in path)
-
-
-def text_of(row: Row, session: Session, privilege: str = "") -> str:
-    r"""Return a row in words: ``alice <- viewer: SELECT on `ephys`.*``.
-
-    Args:
-        row: The row.
-        session: Who asks.
-        privilege: Name this privilege only.
-    """
-    names = privilege or ", ".join(sorted(row.names)) or "USAGE"
-    if row.schema == "*" and not row.table:
-        where = "*.*"
-    else:
-        where = f"{quote(row.schema)}.{quote(row.table) if row.table else '*'}"
-    if row.column:
-        names += f" ({quote(row.column)})"
-    return f"{path_of(session, row.grantee)}: {names} on {where}"

@@ -9,12 +9,14 @@ hides ``lab\_ephys``. Only rows of one spelling unite.
 
 from __future__ import annotations
 
+import functools
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from djops.compile.mysql_state import AccountId
+from djops.compile.sql import unescape_pattern
 from djops.proof.mysql_matching import Client, host_admits, host_order, opens, rank
 
 SCHEMA_PRIVILEGES = frozenset(
@@ -44,6 +46,9 @@ SCHEMA_PRIVILEGES = frozenset(
 
 _ORDERS = 24
 """How many orders of roles are tried where partial revokes make the order matter."""
+
+_FOLDED = "\0"
+"""Marks names that are compared without regard to case."""
 
 Path = tuple[AccountId, ...]
 """An account, the role it has active, the role granted to that, and so on."""
@@ -119,6 +124,40 @@ class Rows:
         return Rows(everywhere, schemas, tables, {user: sorted(found) for user, found in users.items()})
 
 
+@dataclass(frozen=True)
+class _Index:
+    """Rows on schemas in the order in which the server tries them, found by the schema they mean.
+
+    Attributes:
+        named: Rows that mean one schema, with their places, by what the schema's name is compared as.
+        wild: Rows with live wildcards, with their places.
+    """
+
+    named: Mapping[str, Sequence[tuple[int, Row]]]
+    wild: Sequence[tuple[int, Row]]
+
+    @staticmethod
+    def of(rows: Iterable[Row], meaning: Callable[[str], str | None]) -> _Index:
+        """Sort rows in.
+
+        Args:
+            rows: The rows in the server's order.
+            meaning: Turns a pattern into the one name it matches, ``None`` for live wildcards.
+        """
+        named: dict[str, list[tuple[int, Row]]] = {}
+        wild: list[tuple[int, Row]] = []
+        for place, row in enumerate(rows):
+            name = meaning(row.schema)
+            (wild if name is None else named.setdefault(name, [])).append((place, row))
+        return _Index(named, wild)
+
+    def matching(self, schema: str) -> list[Row]:
+        """Return the rows that match a schema, in the server's order."""
+        found = [*self.named.get(schema, ()), *self.named.get(_FOLDED + schema.upper(), ())]
+        found += [(place, row) for place, row in self.wild if opens(row.schema, schema)]
+        return [row for _, row in sorted(found, key=lambda one: one[0])]
+
+
 @dataclass
 class Session:
     """A session right after log-in.
@@ -142,8 +181,7 @@ class Session:
     literal: bool = False
     restrictions: Mapping[AccountId, Mapping[str, frozenset[str]]] = field(default_factory=dict)
     _known: dict[str, Counted] = field(default_factory=dict, repr=False)
-    _candidates: list[Row] | None = field(default=None, repr=False)
-    _outcomes: list[Mapping[str, frozenset[str]]] | None = field(default=None, repr=False)
+    _rights: dict[str, frozenset[str]] = field(default_factory=dict, repr=False)
 
     def on_server(self) -> Mapping[AccountId, frozenset[str]]:
         """Return the privileges on all of the server, by who holds them."""
@@ -157,11 +195,28 @@ class Session:
             schema: The schema's name.
         """
         if schema not in self._known:
-            if self._candidates is None:
-                self._candidates = list(self._by_spelling() if self.has_roles else self._by_rank())
-            choose = self._first_spelling if self.has_roles else self._narrowest
-            self._known[schema] = choose(schema, self._candidates)
+            matching = self._index.matching(schema)
+            choose = _first_spelling if self.has_roles else _narrowest
+            self._known[schema] = choose(matching) if matching else Counted()
         return self._known[schema]
+
+    @functools.cached_property
+    def everywhere(self) -> frozenset[str]:
+        """Privileges on all of the server, partial revokes aside."""
+        return frozenset[str]().union(*self.on_server().values())
+
+    def rights(self, schema: str) -> frozenset[str]:
+        """Return the privileges on a schema as a whole; those of all rows where it is open which counts.
+
+        Args:
+            schema: The schema's name.
+        """
+        if schema not in self._rights:
+            taken = self.taken(schema)[0]
+            on_schema = frozenset[str]().union(*(row.names for row in self.on_schema(schema).rows))
+            held = (self.everywhere & SCHEMA_PRIVILEGES) - taken
+            self._rights[schema] = held | (on_schema - taken if self.has_roles else on_schema)
+        return self._rights[schema]
 
     def on_table(self, schema: str, table: str) -> Sequence[Row]:
         """Return the rows on a table and its columns that count.
@@ -188,8 +243,6 @@ class Session:
         Args:
             schema: The schema's name.
         """
-        if self._outcomes is None:
-            self._outcomes = list(self._all_outcomes())
         found = [outcome.get(schema, frozenset()) for outcome in self._outcomes]
         return frozenset.intersection(*found), len(set(found)) == 1
 
@@ -199,51 +252,31 @@ class Session:
         admitted = [one for one in users if one == self.account or host_admits(one.host, self.client)]
         return sorted(admitted, key=lambda one: (-rank(one.host), host_order(one.host)))
 
-    def _by_rank(self) -> Iterator[Row]:
-        everybody = self.rows.by_user.get("", ()) if self.account.user else ()
-        anonymous = [one for one in everybody if host_admits(one.host, self.client)]
-        rows = [row for one in (*self._namesakes(), *anonymous) for row in self.rows.schemas.get(one, ())]
-        return iter(sorted(rows, key=_rank_of, reverse=True))
-
-    def _narrowest(self, schema: str, rows: Iterable[Row]) -> Counted:
-        matching = [row for row in rows if self._matches(row, schema)]
-        best = [row for row in matching if _rank_of(row) == _rank_of(matching[0])]
-        hidden = [row for row in matching if _rank_of(row) != _rank_of(matching[0])]
-        return Counted(tuple(best), tuple(hidden), len(best) < 2)
-
-    def _matches(self, row: Row, schema: str) -> bool:
-        return row.schema == schema if self.literal else opens(row.schema, schema)
-
-    def _by_spelling(self) -> Iterator[Row]:
-        rows = (row for grantee in self.paths for row in self.rows.schemas.get(grantee, ()) if row.names)
-        return iter(sorted(rows, key=lambda row: row.schema.encode()))
-
-    def _first_spelling(self, schema: str, rows: Iterable[Row]) -> Counted:
-        # The server looks a spelling without wildcards up as it is, and compares the others one by one.
-        exact = [row for row in rows if row.schema == schema and not _has_wildcard(row.schema)]
-        wild = [row for row in rows if _has_wildcard(row.schema) and self._compares(row, schema)]
-        matching = exact + wild
-        counted = [row for row in matching if row.schema == matching[0].schema]
-        return Counted(tuple(counted), tuple(row for row in matching if row.schema != matching[0].schema))
-
-    def _compares(self, row: Row, schema: str) -> bool:
-        if self.literal:
-            return row.schema.upper() == schema.upper()
-        return opens(row.schema, schema)
-
-    def _all_outcomes(self) -> Iterator[Mapping[str, frozenset[str]]]:
+    @functools.cached_property
+    def _index(self) -> _Index:
         if not self.has_roles:
-            yield self.restrictions.get(self.account, {})
-            return
+            everybody = self.rows.by_user.get("", ()) if self.account.user else ()
+            anonymous = [one for one in everybody if host_admits(one.host, self.client)]
+            rows = [row for one in (*self._namesakes(), *anonymous) for row in self.rows.schemas.get(one, ())]
+            # Sorting keeps the order of rows of one rank; which of them counts is not certain anyway.
+            return _Index.of(sorted(rows, key=_rank_of, reverse=True), _as_is if self.literal else _meant)
+        rows = [row for one in self.paths for row in self.rows.schemas.get(one, ()) if row.names]
+        # The server looks a spelling without wildcards up as it is, and compares the others one by one.
+        rows.sort(key=lambda row: (_has_wildcard(row.schema), row.schema.encode()))
+        return _Index.of(rows, _looked_up_literally if self.literal else _looked_up)
+
+    @functools.cached_property
+    def _outcomes(self) -> list[Mapping[str, frozenset[str]]]:
+        if not self.has_roles:
+            return [self.restrictions.get(self.account, {})]
         if not self.literal or not any(self.restrictions.get(grantee) for grantee in self.paths):
-            yield {}
-            return
+            return [{}]
         levels: dict[int, list[AccountId]] = {}
         for grantee, path in self.paths.items():
             levels.setdefault(len(path), []).append(grantee)
         ways = itertools.product(*(itertools.permutations(level) for level in levels.values()))
-        for way in itertools.islice(ways, _ORDERS):
-            yield self._restricted([grantee for level in way for grantee in level])
+        orders = itertools.islice(ways, _ORDERS)
+        return [self._restricted([one for level in order for one in level]) for order in orders]
 
     def _restricted(self, order: Iterable[AccountId]) -> Mapping[str, frozenset[str]]:
         """Add up partial revokes over an account and its roles as the server does, visited in an order."""
@@ -301,6 +334,33 @@ def _aggregate(
 
 def _without_empty(restrictions: Mapping[str, frozenset[str]]) -> dict[str, frozenset[str]]:
     return {schema: names for schema, names in restrictions.items() if names}
+
+
+def _narrowest(rows: Sequence[Row]) -> Counted:
+    best = [row for row in rows if _rank_of(row) == _rank_of(rows[0])]
+    return Counted(tuple(best), tuple(rows[len(best) :]), len(best) < 2)
+
+
+def _first_spelling(rows: Sequence[Row]) -> Counted:
+    counted = [row for row in rows if row.schema == rows[0].schema]
+    return Counted(tuple(counted), tuple(rows[len(counted) :]))
+
+
+def _as_is(pattern: str) -> str | None:
+    return pattern
+
+
+def _meant(pattern: str) -> str | None:
+    return unescape_pattern(pattern)
+
+
+def _looked_up(pattern: str) -> str | None:
+    return unescape_pattern(pattern) if _has_wildcard(pattern) else pattern
+
+
+def _looked_up_literally(pattern: str) -> str | None:
+    # Only names with wildcards in them are compared without regard to case.
+    return _FOLDED + pattern.upper() if _has_wildcard(pattern) else pattern
 
 
 def _rank_of(row: Row) -> tuple[int, int, int]:
