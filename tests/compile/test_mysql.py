@@ -156,3 +156,39 @@ def test_an_expired_grant_gives_nothing_and_the_last_day_still_counts() -> None:
         wanted = project({"alice": [{"role": "viewer", "on": "ephys", "until": until}]})
         rights = compile_rights(wanted, graph, load_roles(), TODAY)
         assert (Capability.READ in rights.capabilities("alice", "ephys")) is holds
+
+
+SINGLE: dict[str, dict[str, str]] = {
+    "read": {},
+    "insert": {"data": "INSERT"},
+    "update": {"data": "UPDATE"},
+    "delete": {"data": "DELETE"},
+    "jobs": {"job": "INSERT UPDATE DELETE"},
+    "declare": {"schema": "CREATE REFERENCES", "lineage": "INSERT UPDATE DELETE CREATE"},
+    "reference": {"schema": "REFERENCES"},
+    "alter": {"schema": "ALTER INDEX"},
+    "drop": {"schema": "DROP", "lineage": "DELETE"},
+    "grant": {},
+    "inbox": {},
+    "collect": {},
+}
+"""What each capability adds to reading, by what it is granted on."""
+
+
+@pytest.mark.parametrize("capability", sorted(Capability))
+def test_what_each_capability_takes_in_mysql(capability: Capability) -> None:
+    role = {"target": {"read", capability}, "upstream": {"read"}}
+    wanted = project({"alice": [{"role": "own", "on": "ephys"}]}, roles={"own": role})
+    _, state = compiled(wanted, pipeline(DEMO))
+    own = AccountId("alice")
+    given: dict[str, set[str]] = {}
+    for table in pipeline(DEMO).tables_of("ephys"):
+        kind = {Tier.JOB: "job", Tier.LINEAGE: "lineage"}.get(table.tier, "data")
+        seen = set(Meaning(state).privileges(own, "ephys", table.table))
+        assert given.setdefault(kind, seen) == seen, "tables of one kind are treated alike"
+    schema = {"SELECT", *SINGLE[capability].get("schema", "").split()}
+    for kind, seen in given.items():
+        assert seen == schema | set(SINGLE[capability].get(kind, "").split()), kind
+    for above in ("session", "subject"):
+        assert Meaning(state).privileges(own, above, "manual") == {"SELECT"}
+    assert Meaning(state).privileges(own, "imaging", "manual") == frozenset()
