@@ -162,3 +162,9 @@ class ClientError(DjopsError):
     """The DataJoint client failed where it was expected to work."""
 
     code = "E_CLIENT"
+
+
+class UndecidedError(DjopsError):
+    """What a server's own catalog means cannot be told without guessing."""
+
+    code = "E_UNDECIDED"

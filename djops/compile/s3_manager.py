@@ -11,7 +11,7 @@ MANAGER = "djops-manager"
 """The IAM user djops works as."""
 
 MANAGER_PATH = "/djops-system/"
-"""Its IAM path: outside of every project's, so that it has no right on itself."""
+"""Its IAM path: outside of every project's, so that it cannot change itself."""
 
 SCRATCH = "djops_smoke_"
 """Scratch schemas of ``djops smoke`` begin so: their objects are djops' own to remove."""
@@ -38,18 +38,30 @@ _USERS = (
     "iam:DeleteUser",
     "iam:DeleteUserPolicy",
     "iam:DetachUserPolicy",
-    "iam:GetUser",
-    "iam:GetUserPolicy",
-    "iam:ListAccessKeys",
-    "iam:ListAttachedUserPolicies",
-    "iam:ListGroupsForUser",
-    "iam:ListUserPolicies",
     "iam:PutUserPolicy",
     "iam:UpdateAccessKey",
 )
+# What `djops verify` looks at: everybody's policies, whoever made them.
+_LOOKS = (
+    "iam:GetGroupPolicy",
+    "iam:GetUser",
+    "iam:GetUserPolicy",
+    "iam:ListAccessKeys",
+    "iam:ListAttachedGroupPolicies",
+    "iam:ListAttachedUserPolicies",
+    "iam:ListGroupPolicies",
+    "iam:ListGroups",
+    "iam:ListGroupsForUser",
+    "iam:ListRoles",
+    "iam:ListUserPolicies",
+    # Ceph asks for this on the account as a whole, whatever the path prefix.
+    "iam:ListUsers",
+)
 _BUCKETS = (
     "s3:DeleteBucketPolicy",
+    "s3:GetBucketAcl",
     "s3:GetBucketLocation",
+    "s3:GetBucketOwnershipControls",
     "s3:GetBucketPolicy",
     "s3:GetBucketPublicAccessBlock",
     "s3:GetBucketVersioning",
@@ -84,9 +96,8 @@ def manager_policy(project: str, account: str, buckets: Iterable[str]) -> Mappin
     users = [f"arn:aws:iam::{account}:user{path}*" for path in (iam_path(project), scratch)]
     statements = [
         _allow(_USERS, users),
-        # Ceph asks for ListUsers on the account as a whole, whatever the path prefix.
-        _allow(("iam:ListUsers",), ["*"]),
-        # And for this one on the group, wherever the user is.
+        _allow(_LOOKS, ["*"]),
+        # Ceph asks for this one on the group, wherever the user is.
         _allow(("iam:RemoveUserFromGroup",), [f"arn:aws:iam::{account}:group/*"]),
         _allow(_BUCKETS, [f"arn:aws:s3:::{name}" for name in names]),
         _allow(_OBJECTS, [f"arn:aws:s3:::{name}/*" for name in names]),

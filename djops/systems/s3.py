@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 import os
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +20,8 @@ from djops.compile.s3 import Bucket, IamUser, S3State, iam_path
 from djops.errors import AccessDeniedError, ApplyError, DjopsError, ServerUnavailableError
 from djops.plan.operations import AwsCall
 from djops.plan.s3_changes import BLOCKS
+from djops.proof.iam_state import IamCatalog
+from djops.systems import s3_catalog
 from djops.systems.connections import S3Connection
 
 READERS = 8
@@ -34,6 +35,7 @@ _GONE = {
     "NoSuchBucketPolicy",
     "NoSuchPublicAccessBlockConfiguration",
     "NoSuchBucket",
+    "OwnershipControlsNotFoundError",
 }
 _UNSUPPORTED = {"MethodNotAllowed", "NotImplemented", "InvalidAction"}
 _DENIED = {"AccessDenied", "AllAccessDisabled", "403"}
@@ -159,15 +161,49 @@ class S3:
         found = {name: self.bucket(name) for name in dict.fromkeys(buckets)}
         return S3State(users, {name: bucket for name, bucket in found.items() if bucket is not None})
 
+    def read_catalog(self, buckets: Iterable[str]) -> IamCatalog:
+        """Read what the server holds about access, of every principal that can be read.
+
+        Args:
+            buckets: The buckets to look at; those that do not exist are left out.
+
+        Returns:
+            What the server shows; whatever djops may not read is named in it.
+
+        Raises:
+            DjopsError: As :meth:`call`, except that a refusal is no error.
+        """
+        return s3_catalog.read(self, buckets)
+
     def _user_names(self, path: str) -> list[str]:
-        names: list[str] = []
-        marker: dict[str, Any] = {}
+        return [user["UserName"] for user in self.listed("ListUsers", "Users", PathPrefix=path)]
+
+    def listed(self, action: str, member: str, optional: bool = False, **parameters: Any) -> list[Any]:  # noqa: ANN401
+        """List what the IAM API gives page by page.
+
+        Args:
+            action: Name of the action.
+            member: Where the answer has its list.
+            optional: Whether the list is empty where there is no such thing or no such action.
+            parameters: The action's parameters.
+
+        Returns:
+            Everything.
+
+        Raises:
+            DjopsError: As :meth:`call`.
+        """
+        found: list[Any] = []
         while True:
-            answer = self.call(AwsCall("iam", "ListUsers", {"PathPrefix": path, **marker}))
-            names += [user["UserName"] for user in answer.get("Users", [])]
+            answer = (
+                self.ask("iam", action, {}, **parameters)
+                if optional
+                else self.call(AwsCall("iam", action, parameters))
+            )
+            found += answer.get(member, [])
             if not answer.get("IsTruncated"):
-                return names
-            marker = {"Marker": answer["Marker"]}
+                return found
+            parameters["Marker"] = answer["Marker"]
 
     def user(self, name: str) -> IamUser:
         """Read one IAM user; one that does not exist looks like one without anything.
@@ -176,15 +212,14 @@ class S3:
             name: The user's name.
         """
         who = {"UserName": name}
-        listed = self.ask("iam", "ListUserPolicies", {}, **who).get("PolicyNames", [])
         policies: dict[str, Any] = {}
-        for policy in listed:
+        for policy in self.listed("ListUserPolicies", "PolicyNames", optional=True, **who):
             document = self.ask("iam", "GetUserPolicy", None, **who, PolicyName=policy)
             if document is not None:
-                policies[policy] = _document(document["PolicyDocument"])
-        keys = self.ask("iam", "ListAccessKeys", {}, **who).get("AccessKeyMetadata", [])
-        attached = self.ask("iam", "ListAttachedUserPolicies", {}, **who).get("AttachedPolicies", [])
-        groups = self.ask("iam", "ListGroupsForUser", {}, **who).get("Groups", [])
+                policies[policy] = s3_catalog.as_document(document["PolicyDocument"])
+        keys = self.listed("ListAccessKeys", "AccessKeyMetadata", optional=True, **who)
+        attached = self.listed("ListAttachedUserPolicies", "AttachedPolicies", optional=True, **who)
+        groups = self.listed("ListGroupsForUser", "Groups", optional=True, **who)
         return IamUser(
             policies=policies,
             keys={key["AccessKeyId"]: key.get("Status", "Active") == "Active" for key in keys},
@@ -210,7 +245,7 @@ class S3:
         return Bucket(
             versioned=versioning.get("Status") == "Enabled",
             blocks_public=all(configured.get(block) for block in BLOCKS),
-            policy=_document(policy["Policy"]) if policy else None,
+            policy=s3_catalog.as_document(policy["Policy"]) if policy else None,
         )
 
 
@@ -235,9 +270,6 @@ def _loader() -> botocore.loaders.Loader:
 
 
 def _code(error: botocore.exceptions.ClientError) -> str:
-    return str(error.response.get("Error", {}).get("Code", ""))
-
-
-def _document(text: Any) -> Any:  # noqa: ANN401
-    """Return a policy as data: boto3 decodes identity policies itself and leaves bucket policies as text."""
-    return json.loads(text) if isinstance(text, str) else text
+    answer: Mapping[str, Any] = error.response
+    # To an IAM action that it does not know, Ceph answers in the form of S3.
+    return str(answer.get("Error", {}).get("Code") or answer.get("Code", ""))
