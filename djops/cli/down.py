@@ -16,10 +16,9 @@ def command(out: common.Output, *, purge: bool, named: str | None) -> None:
     """Stop what `up` started, and nothing else; data stays unless --purge is given."""
     from djops.services import lab
     from djops.services.project import load_project
-    from djops.services.site import choose_environment
 
     project = load_project(out.project_file)
-    environment = choose_environment(project, out.environment)
+    environment = lab.own_environment(project, out.environment)
     if named is not None and named != project.project:
         raise UsageError(
             f"this project is called {project.project!r}, not {named!r}; nothing was changed",

@@ -13,14 +13,20 @@ def command(out: common.Output) -> None:
     """Start the environment's servers and make them ready.
 
     What runs already is left alone; what is missing is fetched, prepared and started. It may be
-    interrupted at any time and run again.
+    interrupted at any time and run again. Where the servers are others' (`target: existing`) nothing is
+    started or changed: it checks that they have what djops needs, and names what they lack.
     """
     from djops.report.lab import up_table
-    from djops.services import lab
-    from djops.services.project import load_project
+    from djops.services import health, lab
+    from djops.services.project import load, load_project
+    from djops.services.site import choose_environment
 
     project = load_project(out.project_file)
-    done = lab.up(project, out.environment, progress=out.progress, lock_wait=out.lock_wait)
+    environment = choose_environment(project, out.environment)
+    if project.environments[environment].target == "existing":
+        done = health.check(load(out.project_file), environment, out.progress)
+    else:
+        done = lab.up(project, environment, progress=out.progress, lock_wait=out.lock_wait)
     data = {
         "project": done.project,
         "environment": done.environment,

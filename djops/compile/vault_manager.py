@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Mapping
 
 from djops.compile.vault import MOUNT, policy_name
 
@@ -15,6 +16,26 @@ TOKEN_ROLE = "djops-principal"  # noqa: S105 - a role's name
 _OPENS = re.compile(rf'"{MOUNT}/data/(?P<project>[^/"]+)/(?:people|services)/(?P<principal>[^/"]+)"')
 
 
+RULES: Mapping[str, str] = {
+    f"{MOUNT}/data/*": "create read update delete",
+    f"{MOUNT}/metadata/*": "create read update delete list",
+    f"{MOUNT}/detailed-metadata/*": "list",
+    "sys/policies/acl": "list",
+    "sys/policies/detailed/acl": "list",
+    "sys/policies/acl/djops-*": "create read update delete",
+    f"auth/token/create/{TOKEN_ROLE}": "create update",
+    "auth/token/lookup-self": "read",
+    "auth/token/renew-self": "update",
+    "auth/token/revoke-self": "update",
+    "sys/capabilities-self": "update",
+    "sys/wrapping/wrap": "update",
+}
+"""Capabilities of djops' own AppRole by path."""
+
+_OPTIONAL = frozenset({f"{MOUNT}/detailed-metadata/*", "sys/policies/detailed/acl"})
+"""Listings that only OpenBao has; without them reading takes more requests."""
+
+
 def manager_policy() -> str:
     """Render the policy of djops' own AppRole.
 
@@ -25,23 +46,55 @@ def manager_policy() -> str:
     Returns:
         The policy's text.
     """
-    rules = {
-        f"{MOUNT}/data/*": "create read update delete",
-        f"{MOUNT}/metadata/*": "create read update delete list",
-        f"{MOUNT}/detailed-metadata/*": "list",
-        "sys/policies/acl": "list",
-        "sys/policies/detailed/acl": "list",
-        "sys/policies/acl/djops-*": "create read update delete",
-        f"auth/token/create/{TOKEN_ROLE}": "create update",
-        "auth/token/lookup-self": "read",
-        "auth/token/renew-self": "update",
-        "auth/token/revoke-self": "update",
-        "sys/capabilities-self": "update",
-        "sys/wrapping/wrap": "update",
+    return "".join(f"{_rule(path)}\n" for path in RULES)
+
+
+def rule_for(path: str) -> str | None:
+    """Return the line of the policy that opens a path.
+
+    Args:
+        path: An API path.
+
+    Returns:
+        The line; ``None`` where the policy has none.
+    """
+    found = path if path in RULES else None
+    for pattern in RULES:
+        if pattern.endswith("*") and path.startswith(pattern[:-1]):
+            found = pattern
+    return None if found is None else _rule(found)
+
+
+def example_paths(project: str) -> dict[str, str]:
+    """Return for each rule that djops cannot do without one path on which to ask for its capabilities."""
+    name = f"{project}-lacking"
+    return {
+        rule: rule[:-1] + (f"{project}/people/{name}" if rule.startswith(MOUNT) else name)
+        if rule.endswith("*")
+        else rule
+        for rule in RULES
+        if rule not in _OPTIONAL
     }
-    return "".join(
-        f'path "{path}" {{ capabilities = [{_quoted(names)}] }}\n' for path, names in rules.items()
+
+
+def missing_rules(held: Mapping[str, Iterable[str]]) -> tuple[str, ...]:
+    """Tell which lines of the policy an AppRole lacks.
+
+    Args:
+        held: By rule, the capabilities that the server says it has.
+
+    Returns:
+        The lines to add.
+    """
+    return tuple(
+        _rule(rule)
+        for rule, names in held.items()
+        if "root" not in (has := set(names)) and not set(RULES[rule].split()) <= has
     )
+
+
+def _rule(path: str) -> str:
+    return f'path "{path}" {{ capabilities = [{_quoted(RULES[path])}] }}'
 
 
 def token_role() -> dict[str, object]:

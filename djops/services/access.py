@@ -9,13 +9,14 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 
 from djops.compile.mysql import Inventory, compile_mysql, plain_level, role_name
+from djops.compile.mysql_manager import missing_grants
 from djops.compile.mysql_state import AccountId, MysqlState, Scope
 from djops.compile.rights import Rights, compile_rights, is_expired
 from djops.compile.s3 import S3State, compile_s3
 from djops.compile.secrets_state import SecretsState
 from djops.compile.sql import unescape_pattern
 from djops.compile.vault import compile_vault, secret_path
-from djops.errors import AccessDeniedError, ApplyError, DjopsError
+from djops.errors import AccessDeniedError, ApplyError, ConfigError, DjopsError
 from djops.model.graph import PipelineGraph, merge
 from djops.model.project import Project
 from djops.model.roles import RoleModel
@@ -42,7 +43,7 @@ from djops.services.project import Loaded
 from djops.services.site import Site, open_site
 from djops.systems import journal, passwords
 from djops.systems.lock import locked
-from djops.systems.mysql import Mysql, administered_schemas
+from djops.systems.mysql import Mysql
 from djops.systems.progress import Progress, Silent
 from djops.systems.resources import load_roles
 from djops.systems.s3 import S3
@@ -351,11 +352,10 @@ def _read(servers: Servers, wanted: Wanted) -> Found:
         has_s3 = servers.site.env.target == "local" or servers.site.env.s3 is not None
         reading_s3 = pool.submit(servers.s3.read_state, project.project, buckets) if has_s3 else None
         reading_secrets = pool.submit(servers.secrets.state, project.project)
-        mysql = servers.mysql.read_state()
-        # Before the tables are read: the server shows djops only tables on which it has a right.
-        require_power(servers, mysql, schemas, escape=servers.mysql.escapes_patterns())
+        mysql = read_database(servers, schemas)
         pipeline, inventory = servers.mysql.read_pipeline(schemas)
         s3 = reading_s3.result() if reading_s3 else S3State()
+        require_buckets(servers, frozenset(buckets) - s3.buckets.keys())
         return Found(mysql, pipeline, inventory, s3, reading_secrets.result())
 
 
@@ -379,6 +379,29 @@ def whole_graph(wanted: PipelineGraph, live: PipelineGraph) -> PipelineGraph:
     return replace(graph, extra=extra)
 
 
+def read_database(servers: Servers, schemas: Collection[str]) -> MysqlState:
+    """Read who may do what in the database, and see to it that djops' own account may change it.
+
+    Args:
+        servers: The servers.
+        schemas: The schemas on which djops' account must be able to grant.
+
+    Returns:
+        What the database holds.
+
+    Raises:
+        AccessDeniedError: As :func:`require_power`.
+    """
+    try:
+        state = servers.mysql.read_state()
+    except AccessDeniedError:
+        _refuse_lacking(servers, servers.mysql.lacking(schemas))
+        raise
+    # The server shows djops only tables on which it has a right: this comes before they are read.
+    require_power(servers, state, schemas, escape=servers.mysql.escapes_patterns())
+    return state
+
+
 def require_power(servers: Servers, found: MysqlState, schemas: Collection[str], *, escape: bool) -> None:
     """See to it that djops' own account may grant on schemas.
 
@@ -392,23 +415,47 @@ def require_power(servers: Servers, found: MysqlState, schemas: Collection[str],
         AccessDeniedError: ``E_DENIED`` naming what the database administrator must grant, where djops
             cannot give it to its account itself.
     """
-    needed = frozenset(schemas)
-    user = servers.site.mysql.user
-    own = {name for name in found.accounts if name.user == user}
-    held = [administered_schemas(found, name, needed, escape=escape) for name in own]
-    missing = sorted(needed.difference(*held)) if held else []
-    if not missing:
-        return
-    if servers.site.mysql_root is None:
-        raise AccessDeniedError(
-            f"djops' account {user!r} may not grant on: {', '.join(missing)}",
-            where=servers.mysql.where,
-            hint="have the database administrator give it SELECT, INSERT, UPDATE, DELETE, CREATE, ALTER, "
-            "DROP, INDEX, REFERENCES on them WITH GRANT OPTION, with _ and % escaped",
-        )
-    from djops.systems.local.mysql import grant_manager
+    account = servers.mysql.account()
+    missing = missing_grants(found, account, schemas, escape=escape)
+    if missing and servers.site.mysql_root is not None:
+        with Mysql(servers.site.mysql_root) as root:
+            for statement in missing:
+                root.query(statement)
+    else:
+        _refuse_lacking(servers, missing)
 
-    grant_manager(servers.site.mysql_root, missing)
+
+def _refuse_lacking(servers: Servers, statements: Collection[str]) -> None:
+    if statements:
+        raise AccessDeniedError(
+            f"djops' account {servers.site.mysql.user!r} lacks rights that it needs",
+            where=servers.mysql.where,
+            hint="\n".join(
+                ["have the database administrator run:", *(f"     {line};" for line in statements)]
+            ),
+        )
+
+
+def require_buckets(servers: Servers, missing: Collection[str]) -> None:
+    """Refuse to go on without the stores' buckets, which are an administrator's to make.
+
+    Args:
+        servers: The servers.
+        missing: Buckets that are not there.
+
+    Raises:
+        ConfigError: ``E_NO_BUCKET`` naming who makes them.
+    """
+    if missing:
+        local = servers.site.env.target == "local"
+        raise ConfigError(
+            f"the object store has no bucket {', '.join(sorted(missing))}",
+            where=servers.s3.where,
+            code="E_NO_BUCKET",
+            hint="`djops up` makes it"
+            if local
+            else "have its administrator make it, versioned: see docs/existing-servers.md; or mend `stores:`",
+        )
 
 
 def _reasons(project: Project, rights: Rights, found: MysqlState) -> Reasons:
@@ -485,7 +532,9 @@ def apply(servers: Servers, plan: Plan, progress: Progress | None = None) -> App
                     f"{len(done)} of {len(plan.changes)} changes were carried out; then "
                     f"{change.system}, {change.describe()}: {error.message}",
                     where=error.where,
-                    hint="no change is half done and nothing was opened too wide; once the cause is mended, "
+                    hint=f"{error.hint}; "
+                    * bool(error.hint)
+                    + "no change is half done and nothing was opened too wide; once the cause is mended, "
                     "`djops apply` goes on from here",
                     code=error.code if error.code == "E_SERVER" else None,
                 ) from error

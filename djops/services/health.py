@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import concurrent.futures
+import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
-from djops.errors import DjopsError
-from djops.services import lab
-from djops.services.lab import LabStatus, ServerHealth
-from djops.services.project import load_project
+from djops.errors import DjopsError, ManyErrors
+from djops.services import access, lab
+from djops.services.lab import LabStatus, LabUp, ServerHealth, ServerUp
+from djops.services.project import Loaded, load_project
 from djops.services.site import Site, choose_environment, open_site
 from djops.systems.connections import SecretsConnection
 from djops.systems.mysql import Mysql
+from djops.systems.progress import Progress, Silent
 
 
 def status(project_file: Path, environment: str | None = None) -> LabStatus:
@@ -38,6 +41,62 @@ def status(project_file: Path, environment: str | None = None) -> LabStatus:
     with concurrent.futures.ThreadPoolExecutor(3) as pool:
         servers = tuple(pool.map(lambda probe: probe(site), (_mysql, _s3, _secrets)))
     return LabStatus(project.project, name, target, site.lab, servers)
+
+
+def check(loaded: Loaded, environment: str, progress: Progress | None = None) -> LabUp:
+    """See to it that servers that are already there have what djops needs; change nothing on them.
+
+    Args:
+        loaded: The checked project.
+        environment: Name of an ``existing`` environment.
+        progress: Hears about each server.
+
+    Returns:
+        The servers, none of them started.
+
+    Raises:
+        DjopsError: What one server lacks, with what its administrator must do.
+        ManyErrors: What several lack.
+    """
+    began, told = time.monotonic(), progress or Silent()
+    site = replace(open_site(loaded.project_file, environment), project=loaded.project)
+    done: list[ServerUp] = []
+    errors: list[DjopsError] = []
+    with access.Servers(site) as servers:
+        for name, title, endpoint, version in _checks(servers, loaded):
+            start = time.monotonic()
+            try:
+                with told.step(title) as step:
+                    found = version()
+                    step.note(f"{found} ready at {endpoint}")
+            except DjopsError as error:
+                errors += error.flatten()
+            else:
+                seconds = time.monotonic() - start
+                done.append(ServerUp(name, title, endpoint, found, started=False, seconds=seconds))
+    if errors:
+        raise ManyErrors(errors) if len(errors) > 1 else errors[0]
+    return LabUp(loaded.project.project, environment, site.lab, tuple(done), time.monotonic() - began)
+
+
+def _checks(servers: access.Servers, loaded: Loaded) -> tuple[tuple[str, str, str, Callable[[], str]], ...]:
+    site, project = servers.site, loaded.project
+
+    def mysql() -> str:
+        access.read_database(servers, loaded.graph.schemas)
+        return servers.mysql.version()
+
+    def s3() -> str:
+        buckets = frozenset(store.bucket for store in project.stores.values())
+        state = servers.s3.read_state(project.project, buckets)
+        access.require_buckets(servers, buckets - state.buckets.keys())
+        return ""
+
+    return (
+        ("mysql", "MySQL", f"{site.mysql.host}:{site.mysql.port}", mysql),
+        ("s3", "S3", site.s3.endpoint, s3),
+        ("secrets", "Secrets", site.secrets.address, lambda: servers.secrets.check(project.project)),
+    )
 
 
 def _mysql(site: Site) -> ServerHealth:

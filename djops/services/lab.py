@@ -186,7 +186,7 @@ def up(
         DiskFullError: ``E_DISK`` when there is no room.
         ManyErrors: Several servers failed.
     """
-    name = _local_environment(project, environment)
+    name = own_environment(project, environment)
     began = time.monotonic()
     account = server_account()
     directory, _ = labfile.find(project.project, name)
@@ -227,7 +227,7 @@ def status(project: Project, environment: str | None = None) -> LabStatus:
         UsageError: ``E_ENVIRONMENT`` or ``E_TARGET``.
         DjopsError: ``E_STATE`` when the lab's own file is damaged.
     """
-    name = _local_environment(project, environment)
+    name = own_environment(project, environment)
     directory, file = labfile.find(project.project, name)
     lab = None if file is None else local_lab(project, name)
     if lab is None or file is None:
@@ -267,7 +267,7 @@ def down(
         DjopsError: ``E_STATE`` when the directory is not a lab of this project and was to be removed;
             ``E_STOP`` when a process cannot be ended.
     """
-    name = _local_environment(project, environment)
+    name = own_environment(project, environment)
     directory, _ = labfile.find(project.project, name)
     if not directory.exists():
         return LabDown(project.project, name, directory, (), removed=False)
@@ -286,14 +286,25 @@ def down(
     return LabDown(project.project, name, directory, stopped, removed=purge)
 
 
-def _local_environment(project: Project, environment: str | None) -> str:
+def own_environment(project: Project, environment: str | None) -> str:
+    """Return the environment meant, whose servers are djops' own.
+
+    Args:
+        project: The project.
+        environment: What the user named; ``None`` means the only one, or ``local``.
+
+    Raises:
+        UsageError: ``E_ENVIRONMENT``; ``E_TARGET`` when djops does not run this environment's servers.
+    """
     name = choose_environment(project, environment)
     target = project.environments[name].target
     if target != "local":
         raise UsageError(
-            f"the servers of environment {name!r} are not djops' own: its target is {target!r}",
+            f"the servers of environment {name!r} are not djops' own (its target is {target!r}): djops "
+            "neither starts nor stops them, and removes no data of theirs",
             code="E_TARGET",
-            hint="`djops up` and `down` are for environments with `target: local`",
+            hint="`djops down` is for environments with `target: local`; to take away everybody's rights, "
+            "remove people and services from djops.yaml and run `djops apply`",
         )
     return name
 

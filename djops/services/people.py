@@ -124,7 +124,8 @@ def _unfinished_business(edited: Edited) -> Iterator[None]:
         raise ApplyError(
             error.message,
             where=error.where,
-            hint="djops.yaml says what was asked; `djops apply` finishes it once the cause is mended",
+            hint=f"{error.hint}; " * bool(error.hint)
+            + "djops.yaml says what was asked already; `djops apply` finishes it",
             code=error.code,
         ) from error
 

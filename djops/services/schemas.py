@@ -94,8 +94,7 @@ def require_power(servers: Servers, wanted: Wanted) -> None:
         AccessDeniedError: ``E_DENIED`` naming what the database administrator must grant, where djops
             cannot give it itself.
     """
-    escape = servers.mysql.escapes_patterns()
-    access.require_power(servers, servers.mysql.read_state(), wanted.graph.schemas, escape=escape)
+    access.read_database(servers, wanted.graph.schemas)
 
 
 def sync(
@@ -160,7 +159,8 @@ def declare(
             hint="check `pipeline:`, or name the modules under `schemas:`",
         )
     source = site.project_file.parent / site.project.pipeline.path
-    datajoint.run_pipeline(
-        source, site.mysql, administrator_stores(site), modules=modules, run=run, heard=heard
-    )
+    with datajoint.trusting(site.s3.ca):
+        datajoint.run_pipeline(
+            source, site.mysql, administrator_stores(site), modules=modules, run=run, heard=heard
+        )
     return modules

@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from djops.compile.s3_manager import SCRATCH
 from djops.compile.vault import secret_path
 from djops.errors import DjopsError, ManyErrors, UsageError
 from djops.model.graph import TableName
@@ -208,7 +209,8 @@ def run(
     """
     roles, told = chosen(role), progress or Silent()
     with access.Servers(site) as servers, servers.changing("smoke", lock_wait):
-        pass  # whoever is told to wait is told before anything was made
+        # Whoever is to wait, or to grant djops something, is told before anything was made.
+        access.read_database(servers, [SCRATCH])
     removed = trial.remove_remains(site, told, lock_wait)
     with trial.recorded(site) as current:
         try:
@@ -237,6 +239,7 @@ def _try_roles(
     site: Site, current: Trial, roles: Mapping[str, Role], progress: Progress, lock_wait: float
 ) -> tuple[Cell, ...]:
     with ExitStack() as stack:
+        stack.enter_context(datajoint.trusting(site.s3.ca))
         servers = stack.enter_context(access.Servers(site))
         with progress.step("Making a scratch schema"):
             keys = datajoint.StoreKeys(site.s3.access_key, site.s3.secret_key)

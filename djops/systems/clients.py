@@ -104,7 +104,7 @@ def hand_s3(connection: S3Connection, *, loopback_only: bool) -> Handed:
         "AWS_DEFAULT_REGION": connection.region,
         "AWS_REGION": connection.region,
         "AWS_ENDPOINT_URL": endpoint,
-        "AWS_ENDPOINT_URL_IAM": connection.admin_endpoint,
+        "AWS_ENDPOINT_URL_IAM": connection.iam_endpoint or connection.admin_endpoint,
         "AWS_EC2_METADATA_DISABLED": "true",
         **({"AWS_CA_BUNDLE": str(connection.ca)} if connection.ca else {}),
         **_past_proxies(connection.admin_endpoint),

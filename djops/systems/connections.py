@@ -59,11 +59,12 @@ class S3Connection:
 
     Attributes:
         endpoint: URL that DataJoint clients use.
-        admin_endpoint: URL that djops uses for IAM and bucket administration, over TLS where there is any.
+        admin_endpoint: URL that djops uses for bucket administration, over TLS where there is any.
         access_key: Access key id.
         secret_key: Secret access key.
         region: Region name for request signing.
         ca: PEM file of the authority the server's certificate must come from; ``None`` uses the system's.
+        iam_endpoint: URL of the API for users and keys, where that differs from ``admin_endpoint``.
     """
 
     endpoint: str
@@ -72,6 +73,7 @@ class S3Connection:
     secret_key: Secret
     region: str = "us-east-1"
     ca: Path | None = None
+    iam_endpoint: str | None = None
 
 
 @dataclass(frozen=True)

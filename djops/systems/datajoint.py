@@ -35,6 +35,8 @@ RUNNER = Path(__file__).with_name("pipeline_runner.py")
 _READ_BY_CLIENT = ("LIMIT", "WIDTH", "CHARSET", "SHOW_TUPLE_COUNT")
 """Variables without prefix that the client's display settings read; a word in ``LIMIT`` stops its import."""
 
+_CA_VARIABLE = "AWS_CA_BUNDLE"
+
 _environment = threading.RLock()
 
 
@@ -128,6 +130,28 @@ def _own_settings() -> Iterator[Any]:
 
 def _is_read_by_client(name: str) -> bool:
     return name.startswith("DJ_") or name in _READ_BY_CLIENT
+
+
+@contextlib.contextmanager
+def trusting(ca: Path | None) -> Iterator[None]:
+    """Let clients verify the object store against an authority; the client itself takes none.
+
+    Args:
+        ca: PEM file of the authority; ``None`` changes nothing.
+
+    Yields:
+        While ``AWS_CA_BUNDLE``, which the client's S3 library reads, names it.
+    """
+    before = os.environ.get(_CA_VARIABLE)
+    if ca is not None:
+        os.environ[_CA_VARIABLE] = str(ca)
+    try:
+        yield
+    finally:
+        if ca is not None:
+            os.environ.pop(_CA_VARIABLE)
+        if before is not None:
+            os.environ[_CA_VARIABLE] = before
 
 
 @contextlib.contextmanager

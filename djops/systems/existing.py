@@ -122,11 +122,13 @@ def _mysql(section: _Section, settings: MysqlServer) -> MysqlConnection:
 
 
 def _s3(section: _Section, settings: S3Server) -> S3Connection:
-    endpoint = section.url(settings.endpoint, "s3", "endpoint")
-    iam = section.url(settings.iam_endpoint, "s3", "iam_endpoint") if settings.iam_endpoint else endpoint
+    iam = settings.iam_endpoint
+    # New secret keys come back from the IAM API; objects may travel in the clear where a lab wants it so.
+    endpoint = section.url(settings.endpoint, "s3", "endpoint", encrypted=iam is None)
     return S3Connection(
         endpoint=endpoint,
-        admin_endpoint=iam,
+        admin_endpoint=endpoint,
+        iam_endpoint=section.url(iam, "s3", "iam_endpoint", encrypted=True) if iam else None,
         access_key=section.secret(settings.access_key, "s3", "access_key").reveal(),
         secret_key=section.secret(settings.secret_key, "s3", "secret_key"),
         region=settings.region,

@@ -7,7 +7,6 @@ Whatever the number of people, the state takes a constant number of queries, all
 from __future__ import annotations
 
 import json
-import re
 import ssl
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,16 +14,24 @@ from typing import Any
 
 import pymysql
 import pymysql.cursors
-from pymysql.constants import ER
+from pymysql.constants import CR, ER
 
 from djops.compile.mysql import Inventory
+from djops.compile.mysql_manager import (
+    GLOBAL_COLUMNS,
+    PRIVILEGE_COLUMNS,
+    USER_COLUMNS,
+    grant_tables,
+    missing_grants,
+)
 from djops.compile.mysql_state import Account, AccountId, Edge, Held, MysqlCatalog, MysqlState, Scope
-from djops.compile.sql import unescape_pattern
+from djops.compile.sql import quote_account
 from djops.errors import AccessDeniedError, ApplyError, DjopsError, LockedError, ServerUnavailableError
 from djops.model.graph import PipelineGraph, TableName
 from djops.plan.operations import SecretRef, Sql
 from djops.systems.connections import MysqlConnection
 from djops.systems.mysql_catalog import read_catalog
+from djops.systems.tls_errors import tls_error
 
 CONNECT_SECONDS = 10
 ANSWER_SECONDS = 120
@@ -36,64 +43,16 @@ _LOCK_SLICE = 10.0
 SQL_MODE = "STRICT_TRANS_TABLES,NO_ENGINE_SUBSTITUTION"
 """No NO_BACKSLASH_ESCAPES and no ANSI_QUOTES: :mod:`djops.compile.sql` quotes for exactly this."""
 
-_PRIVILEGE_COLUMNS = {
-    "Select_priv": "SELECT",
-    "Insert_priv": "INSERT",
-    "Update_priv": "UPDATE",
-    "Delete_priv": "DELETE",
-    "Create_priv": "CREATE",
-    "Drop_priv": "DROP",
-    "Grant_priv": "GRANT OPTION",
-    "References_priv": "REFERENCES",
-    "Index_priv": "INDEX",
-    "Alter_priv": "ALTER",
-    "Create_tmp_table_priv": "CREATE TEMPORARY TABLES",
-    "Lock_tables_priv": "LOCK TABLES",
-    "Create_view_priv": "CREATE VIEW",
-    "Show_view_priv": "SHOW VIEW",
-    "Create_routine_priv": "CREATE ROUTINE",
-    "Alter_routine_priv": "ALTER ROUTINE",
-    "Execute_priv": "EXECUTE",
-    "Event_priv": "EVENT",
-    "Trigger_priv": "TRIGGER",
-}
-"""Columns of ``mysql.db``, and of ``mysql.user`` where they are global."""
-
-_GLOBAL_COLUMNS = {
-    **_PRIVILEGE_COLUMNS,
-    "Reload_priv": "RELOAD",
-    "Shutdown_priv": "SHUTDOWN",
-    "Process_priv": "PROCESS",
-    "File_priv": "FILE",
-    "Show_db_priv": "SHOW DATABASES",
-    "Super_priv": "SUPER",
-    "Repl_slave_priv": "REPLICATION SLAVE",
-    "Repl_client_priv": "REPLICATION CLIENT",
-    "Create_user_priv": "CREATE USER",
-    "Create_tablespace_priv": "CREATE TABLESPACE",
-    "Create_role_priv": "CREATE ROLE",
-    "Drop_role_priv": "DROP ROLE",
-}
-
 _UNREACHABLE = {2002, 2003, 2005, 2006, 2013, 2026, 1053, 1152, 1184}
 """Client and server error numbers that mean the connection, not the statement (MySQL error reference)."""
 
 
-_ADMINISTERS = frozenset(
-    {
-        "SELECT",
-        "INSERT",
-        "UPDATE",
-        "DELETE",
-        "CREATE",
-        "DROP",
-        "REFERENCES",
-        "INDEX",
-        "ALTER",
-        "GRANT OPTION",
-    }
-)
-"""What djops' own account needs on a schema to give others rights there."""
+_DENIED = {
+    ER.DBACCESS_DENIED_ERROR,
+    ER.TABLEACCESS_DENIED_ERROR,
+    ER.COLUMNACCESS_DENIED_ERROR,
+    ER.SPECIFIC_ACCESS_DENIED_ERROR,
+}
 
 
 class Mysql:
@@ -182,6 +141,14 @@ class Mysql:
     def _translated(self, error: Exception) -> DjopsError:
         number = error.args[0] if error.args and isinstance(error.args[0], int) else 0
         text = str(error.args[1]) if len(error.args) > 1 else str(error)
+        untrusted = tls_error(error, "MySQL", self.where, self.connection.ca)
+        if untrusted is not None or number == CR.CR_SSL_CONNECTION_ERROR:
+            return untrusted or ServerUnavailableError(
+                "MySQL there does not offer TLS, and djops sends no password without it",
+                where=self.where,
+                code="E_TLS",
+                hint="have its administrator switch TLS on (`ssl_cert`, `ssl_key`), or check host and port",
+            )
         if isinstance(error, OSError) or number in _UNREACHABLE or isinstance(error, pymysql.InterfaceError):
             self._link = None
             return ServerUnavailableError(
@@ -195,7 +162,7 @@ class Mysql:
                 where=self.where,
                 hint="check the administrator's password, and that the account may come from this machine",
             )
-        if number in (ER.DBACCESS_DENIED_ERROR, ER.TABLEACCESS_DENIED_ERROR, ER.SPECIFIC_ACCESS_DENIED_ERROR):
+        if number in _DENIED:
             return AccessDeniedError(
                 f"MySQL refused djops: {text}", where=self.where, hint="give its account this right"
             )
@@ -280,7 +247,7 @@ class Mysql:
 
     def _accounts(self) -> Iterator[tuple[AccountId, Account]]:
         self._globals: list[tuple[AccountId, frozenset[str]]] = []
-        columns = ", ".join(_GLOBAL_COLUMNS)
+        columns = ", ".join(GLOBAL_COLUMNS)
         # Of User_attributes only what is needed: it also holds the hash of a second password.
         for user, host, locked, tls, plugin, connections, changed, second, text, *flags in self.query(
             "SELECT User, Host, account_locked, ssl_type, plugin, max_user_connections, "
@@ -289,9 +256,7 @@ class Mysql:
             f"JSON_EXTRACT(User_attributes, '$.metadata.djops'), {columns} FROM mysql.user"
         ):
             name = AccountId(user, host)
-            held = frozenset(
-                p for p, flag in zip(_GLOBAL_COLUMNS.values(), flags, strict=True) if flag == "Y"
-            )
+            held = frozenset(p for p, flag in zip(GLOBAL_COLUMNS.values(), flags, strict=True) if flag == "Y")
             self._globals.append((name, held))
             mark = _mark(text)
             kind = mark.get("kind")
@@ -316,10 +281,10 @@ class Mysql:
                 yield Held(name, Scope("*")), names
         for user, host, privilege in self.query("SELECT USER, HOST, PRIV FROM mysql.global_grants"):
             yield Held(AccountId(user, host), Scope("*")), frozenset({privilege})
-        columns = ", ".join(_PRIVILEGE_COLUMNS)
+        columns = ", ".join(PRIVILEGE_COLUMNS)
         for user, host, pattern, *flags in self.query(f"SELECT User, Host, Db, {columns} FROM mysql.db"):
             names = frozenset(
-                p for p, flag in zip(_PRIVILEGE_COLUMNS.values(), flags, strict=True) if flag == "Y"
+                p for p, flag in zip(PRIVILEGE_COLUMNS.values(), flags, strict=True) if flag == "Y"
             )
             yield Held(AccountId(user, host), Scope(pattern)), names
         for user, host, schema, table, names in self.query(
@@ -418,49 +383,50 @@ class Mysql:
         rows = self.query(f"SELECT {column} FROM mysql.user WHERE User = %s AND Host = %s", account)
         return str(rows[0][0]) if rows and rows[0][0] is not None else ""
 
+    def account(self) -> AccountId:
+        """Return the account that the server took the log-in for."""
+        user, _, host = str(self.query("SELECT CURRENT_USER()")[0][0]).rpartition("@")
+        return AccountId(user, host)
+
+    def lacking(self, schemas: Iterable[str]) -> tuple[str, ...]:
+        """Tell what djops' own account lacks, also when it lacks the right to read who may do what.
+
+        Args:
+            schemas: The pipeline's schemas.
+
+        Returns:
+            The statements that a database administrator has to run; none when nothing lacks.
+
+        Raises:
+            DjopsError: As :meth:`query`.
+        """
+        account = self.account()
+        reading = []
+        for table, statement in grant_tables(quote_account(*account)).items():
+            columns = ", ".join(USER_COLUMNS) if table == "user" else "1"
+            try:
+                self.query(f"SELECT {columns} FROM mysql.{table} LIMIT 0")
+            except AccessDeniedError:
+                reading.append(statement)
+        state = self._own_state(account) if reading else self.read_state()
+        return (*reading, *missing_grants(state, account, schemas, escape=self.escapes_patterns()))
+
+    def _own_state(self, account: AccountId) -> MysqlState:
+        """Read what djops' own account holds, which takes no right; what its roles hold is not seen."""
+        privileges: dict[Held, set[str]] = {}
+        for scope, name, grantable in self.query(
+            "SELECT '*', PRIVILEGE_TYPE, IS_GRANTABLE FROM information_schema.USER_PRIVILEGES "
+            "WHERE GRANTEE = %s UNION ALL SELECT TABLE_SCHEMA, PRIVILEGE_TYPE, IS_GRANTABLE "
+            "FROM information_schema.SCHEMA_PRIVILEGES WHERE GRANTEE = %s",
+            (quote_account(*account),) * 2,
+        ):
+            held = privileges.setdefault(Held(account, Scope(scope)), set())
+            held |= {name, "GRANT OPTION"} if grantable == "YES" else {name}
+        return MysqlState(privileges={held: frozenset(names) for held, names in privileges.items()})
+
     def version(self) -> str:
         """Return the server's version text."""
         return str(self.query("SELECT @@version")[0][0])
-
-
-def administered_schemas(
-    state: MysqlState, account: AccountId, schemas: Iterable[str], *, escape: bool
-) -> frozenset[str]:
-    """Tell on which schemas an account may pass on every privilege djops deals with.
-
-    Args:
-        state: The server's state.
-        account: The account, djops' own.
-        schemas: The schemas in question.
-        escape: Whether grant patterns take escapes, and have wildcards.
-
-    Returns:
-        Those of them for which it may. Of several rows that match a schema the server goes by one, the
-        exact one first.
-    """
-    exact: dict[str, frozenset[str]] = {}
-    wild: list[tuple[re.Pattern[str], frozenset[str]]] = []
-    for held, names in state.privileges.items():
-        if held.grantee == account and not held.scope.table:
-            schema = unescape_pattern(held.scope.pattern, escape=escape)
-            if schema is None:
-                wild.append((_as_expression(held.scope.pattern), names))
-            else:
-                exact[schema] = names
-    found = set()
-    for schema in schemas:
-        matching = [names for like, names in wild if like.fullmatch(schema)]
-        rows = [exact[schema]] if schema in exact else matching
-        if rows and all(row >= _ADMINISTERS for row in rows):
-            found.add(schema)
-    return frozenset(found)
-
-
-def _as_expression(pattern: str) -> re.Pattern[str]:
-    """Turn a grant pattern with wildcards into a regular expression."""
-    parts = re.findall(r"\\.|.", pattern, re.DOTALL)
-    meanings = {"_": ".", "%": ".*"}
-    return re.compile("".join(meanings.get(part, re.escape(part[-1])) for part in parts), re.DOTALL)
 
 
 def _mark(text: str | None) -> dict[str, Any]:

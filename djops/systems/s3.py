@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import boto3
 import botocore.exceptions
 import botocore.loaders
+import botocore.parsers
 import botocore.session
 from botocore import xform_name
 from botocore.config import Config
@@ -23,6 +24,7 @@ from djops.plan.s3_changes import BLOCKS
 from djops.proof.iam_state import IamCatalog
 from djops.systems import s3_catalog
 from djops.systems.connections import S3Connection
+from djops.systems.tls_errors import tls_error
 
 READERS = 8
 """Requests under way at once when state is read."""
@@ -39,6 +41,14 @@ _GONE = {
 }
 _UNSUPPORTED = {"MethodNotAllowed", "NotImplemented", "InvalidAction"}
 _DENIED = {"AccessDenied", "AllAccessDisabled", "403"}
+_PERMISSIONS = {
+    "DeleteObjects": "s3:DeleteObject and s3:DeleteObjectVersion",
+    "GetPublicAccessBlock": "s3:GetBucketPublicAccessBlock",
+    "ListObjectVersions": "s3:ListBucketVersions",
+    "PutPublicAccessBlock": "s3:PutBucketPublicAccessBlock",
+}
+"""Where a permission is not called as the action that needs it (AWS service authorization reference)."""
+
 _BAD_KEY = {
     "InvalidAccessKeyId",
     "SignatureDoesNotMatch",
@@ -66,15 +76,12 @@ class S3:
             max_pool_connections=READERS,
             proxies={} if urlsplit(connection.admin_endpoint).hostname in _LOOPBACK else None,
         )
-        verify = str(connection.ca) if connection.ca else None
-        options: dict[str, Any] = {
-            "endpoint_url": connection.admin_endpoint,
-            "config": config,
-            "verify": verify,
-        }
+        options: dict[str, Any] = {"config": config, "verify": str(connection.ca) if connection.ca else None}
+        admin = connection.admin_endpoint
+        self._endpoints = {"iam": connection.iam_endpoint or admin, "s3": admin}
         self._clients: Mapping[str, Any] = {
-            "iam": session.client("iam", **options),
-            "s3": session.client("s3", **options),
+            "iam": session.client("iam", endpoint_url=self._endpoints["iam"], **options),
+            "s3": session.client("s3", endpoint_url=admin, **options),
         }
 
     def call(self, operation: AwsCall) -> Mapping[str, Any]:
@@ -96,7 +103,7 @@ class S3:
         except botocore.exceptions.ClientError as error:
             if operation.missing_is_done and _code(error) in _GONE:
                 return {}
-            raise self._translated(error, operation.action) from None
+            raise self._translated(error, operation) from None
 
     def _send(self, operation: AwsCall) -> Mapping[str, Any]:
         method: Callable[..., Mapping[str, Any]] = getattr(
@@ -105,14 +112,21 @@ class S3:
         try:
             return method(**operation.parameters)
         except (botocore.exceptions.HTTPClientError, botocore.exceptions.ConnectionError) as error:
-            raise ServerUnavailableError(
+            where = f"s3 {self._endpoints[operation.service]}"
+            raise tls_error(error, "the S3 server", where, self.connection.ca) or ServerUnavailableError(
                 f"the S3 server does not answer: {type(error).__name__}",
-                where=self.where,
+                where=where,
                 hint="look at `djops status`; the same command goes on once the server is back",
             ) from None
+        except botocore.parsers.ResponseParserError:
+            raise ServerUnavailableError(
+                f"what answers there is no S3 server: its answer to {operation.action} makes no sense",
+                where=f"s3 {self._endpoints[operation.service]}",
+                hint="check host and port in djops.yaml",
+            ) from None
 
-    def _translated(self, error: botocore.exceptions.ClientError, action: str) -> DjopsError:
-        code = _code(error)
+    def _translated(self, error: botocore.exceptions.ClientError, operation: AwsCall) -> DjopsError:
+        code, action = _code(error), operation.action
         text = error.response.get("Error", {}).get("Message") or code
         if code in _BAD_KEY:
             return AccessDeniedError(
@@ -122,7 +136,16 @@ class S3:
             )
         if code in _DENIED:
             return AccessDeniedError(
-                f"the S3 server refused {action} to djops", where=self.where, hint="give its key this right"
+                f"the S3 server refused {action} to djops",
+                where=self.where,
+                hint=f"have its administrator allow {permission(operation)} to the user of key "
+                f"{self.connection.access_key}; docs/existing-servers.md has the whole policy",
+            )
+        if operation.service == "iam" and code in _UNSUPPORTED:
+            return ApplyError(
+                f"the S3 server has no {action} ({code})",
+                where=self.where,
+                hint="djops needs the IAM API for users and their policies; see docs/existing-servers.md",
             )
         return ApplyError(f"{action}: {code}: {text}", where=self.where)
 
@@ -143,7 +166,7 @@ class S3:
         except botocore.exceptions.ClientError as error:
             if _code(error) in _GONE | _UNSUPPORTED:
                 return default
-            raise self._translated(error, action) from None
+            raise self._translated(error, AwsCall(service, action, parameters)) from None  # type: ignore[arg-type]
 
     def read_state(self, project: str, buckets: Iterable[str]) -> S3State:
         """Read the project's users and buckets.
@@ -247,6 +270,19 @@ class S3:
             blocks_public=all(configured.get(block) for block in BLOCKS),
             policy=s3_catalog.as_document(policy["Policy"]) if policy else None,
         )
+
+
+def permission(operation: AwsCall) -> str:
+    """Name the permission that a request needs, and on what.
+
+    Args:
+        operation: The request.
+    """
+    name = _PERMISSIONS.get(operation.action, f"{operation.service}:{operation.action}")
+    if operation.service == "s3":
+        return f"{name} on arn:aws:s3:::{operation.parameters.get('Bucket', '*')}"
+    user = operation.parameters.get("UserName")
+    return f"{name} on {f'the user {user}' if user else 'all users'}"
 
 
 def _session(connection: S3Connection) -> boto3.session.Session:

@@ -22,14 +22,24 @@ import hvac
 import requests
 from hvac.adapters import RawAdapter
 from requests.adapters import HTTPAdapter
+from urllib3.connectionpool import ConnectionPool
+from urllib3.exceptions import MaxRetryError, SSLError
+from urllib3.response import BaseHTTPResponse
 from urllib3.util.retry import Retry
 
 from djops.compile.secrets_state import SecretsState
 from djops.compile.vault import MOUNT, policy_name
-from djops.compile.vault_manager import TOKEN_ROLE, is_another_projects
+from djops.compile.vault_manager import (
+    TOKEN_ROLE,
+    example_paths,
+    is_another_projects,
+    missing_rules,
+    rule_for,
+)
 from djops.errors import AccessDeniedError, ConflictError, DjopsError, ServerUnavailableError
 from djops.plan.operations import VaultCall
 from djops.systems.connections import Secret, SecretsConnection
+from djops.systems.tls_errors import tls_error
 
 THREADS = 8
 """Requests under way at once where each item has to be asked for singly."""
@@ -38,7 +48,27 @@ SECTIONS = ("people", "services")
 """Below each project's path."""
 
 _MERGE_ATTEMPTS = 5
-_RETRY = Retry(
+
+
+class _Retry(Retry):
+    """Sends again after what may pass, which a bad certificate will not."""
+
+    def increment(
+        self,
+        method: str | None = None,
+        url: str | None = None,
+        response: BaseHTTPResponse | None = None,
+        error: Exception | None = None,
+        _pool: ConnectionPool | None = None,
+        _stacktrace: TracebackType | None = None,
+    ) -> Self:
+        """Give up at once, or wait as the base class does."""
+        if isinstance(error, SSLError) and _pool is not None:
+            raise MaxRetryError(_pool, url or "", error)
+        return super().increment(method, url, response, error, _pool, _stacktrace)
+
+
+_RETRY = _Retry(
     total=4,
     backoff_factor=0.1,
     status_forcelist=(412, 502),
@@ -101,6 +131,11 @@ class _RefusedError(Exception):
             self.body = body if isinstance(body, dict) else {}
         self.errors = [str(error) for error in self.body.get("errors") or ()]
         super().__init__(self.status)
+
+    @property
+    def no_route(self) -> bool:
+        """Whether nothing at all is mounted at the path."""
+        return any("no handler for route" in error for error in self.errors)
 
 
 class Secrets:
@@ -186,7 +221,8 @@ class Secrets:
         try:
             return self._send(method, path, body)
         except _RefusedError as error:
-            if error.status == HTTPStatus.NOT_FOUND and method in ("GET", "LIST", "DELETE"):
+            nothing = error.status == HTTPStatus.NOT_FOUND and not error.no_route
+            if nothing and method in ("GET", "LIST", "DELETE"):
                 return None
             raise self._explained(error, method, path) from None
 
@@ -203,6 +239,42 @@ class Secrets:
             DjopsError: As :meth:`request`.
         """
         return self.request(call.method, call.path, call.body)
+
+    def check(self, project: str) -> str:
+        """See to it that the server is set up for djops.
+
+        Args:
+            project: The project whose secrets it shall keep.
+
+        Returns:
+            The server's version.
+
+        Raises:
+            AccessDeniedError: ``E_DENIED`` naming the lines that the AppRole's policy lacks.
+            DjopsError: ``E_SECRETS`` when there is no key-value engine of version 2 in djops' place; or as
+                :meth:`request`.
+        """
+        paths = example_paths(project)
+        answer = self.request("POST", "sys/capabilities-self", {"paths": sorted(paths.values())}) or {}
+        lacking = missing_rules({rule: answer["data"].get(path, ()) for rule, path in paths.items()})
+        if lacking:
+            raise AccessDeniedError(
+                "djops' AppRole lacks rights that it needs",
+                where=self._connection.address,
+                hint="\n".join(["add to its policy:", *(f"     {line}" for line in lacking)]),
+            )
+        self._check_engine()
+        return str((self.request("GET", "sys/health") or {}).get("version", ""))
+
+    def _check_engine(self) -> None:
+        try:
+            answer = self._send("GET", f"sys/internal/ui/mounts/{MOUNT}", None) or {}
+        except _RefusedError:
+            # So it answers, too, to whoever may do nothing below a mount; that was asked before.
+            raise self._no_engine(f"there is no engine at {MOUNT}/") from None
+        version = (answer["data"].get("options") or {}).get("version")
+        if answer["data"].get("type") != "kv" or version != "2":
+            raise self._no_engine(f"the engine at {MOUNT}/ is no key-value engine of version 2")
 
     # Policies
 
@@ -461,7 +533,10 @@ class Secrets:
             raise self._unreachable(error) from None
         if not response.ok:
             raise _RefusedError(response)
-        return response.json() if response.content else None
+        try:
+            return dict(response.json()) if response.content else None
+        except ValueError:
+            raise self._no_secrets_server() from None
 
     def _ensure_token(self) -> None:
         with self._guard:
@@ -474,12 +549,21 @@ class Secrets:
         try:
             answer = self._exchange("POST", "auth/approle/login", credentials) or {}
         except _RefusedError as error:
+            if not error.errors and error.status < HTTPStatus.INTERNAL_SERVER_ERROR:
+                raise self._no_secrets_server() from None
             raise self._login_refused(error) from None
         self._client.token = answer["auth"]["client_token"]
         # Nine tenths: the server's clock started before ours.
         self._expires = time.monotonic() + 0.9 * float(answer["auth"]["lease_duration"])
 
     # Errors
+
+    def _no_secrets_server(self) -> ServerUnavailableError:
+        return ServerUnavailableError(
+            "what answers there is neither OpenBao nor Vault",
+            where=self._connection.address,
+            hint="check host and port in djops.yaml, and whether it is http or https",
+        )
 
     def _login_refused(self, error: _RefusedError) -> DjopsError:
         if error.status in (HTTPStatus.BAD_REQUEST, HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND):
@@ -493,8 +577,12 @@ class Secrets:
     def _explained(self, error: _RefusedError, method: str, path: str) -> DjopsError:
         status, where, said = error.status, self._connection.address, "; ".join(error.errors)
         if status == HTTPStatus.FORBIDDEN:
-            hint = "djops' policy on the server lacks it; docs/secrets-server.md has the whole of it"
+            rule = rule_for(path)
+            lacks = f"add to its policy: {rule}" if rule else "its policy on the server lacks it"
+            hint = f"{lacks}; docs/secrets-server.md has the whole policy"
             return AccessDeniedError(f"djops may not {method} {path}", where=where, hint=hint)
+        if error.no_route:
+            return self._no_engine(f"the server has nothing at {path}")
         if status == HTTPStatus.SERVICE_UNAVAILABLE:
             return ServerUnavailableError("the secrets server is sealed", where=where, hint="unseal it")
         if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
@@ -503,15 +591,19 @@ class Secrets:
             return ConflictError(f"somebody else changed {path} meanwhile", where=where, hint="try again")
         return DjopsError(f"{method} {path} was refused: {said or status}", where=where, code="E_SECRETS")
 
+    def _no_engine(self, message: str) -> DjopsError:
+        return DjopsError(
+            message,
+            where=self._connection.address,
+            code="E_SECRETS",
+            hint=f"have its administrator run: bao secrets enable -path={MOUNT} -version=2 kv",
+        )
+
     def _unreachable(self, error: Exception) -> ServerUnavailableError:
         where = self._connection.address
-        if isinstance(error, requests.exceptions.SSLError):
-            return ServerUnavailableError(
-                "the secrets server's certificate does not come from the expected authority",
-                where=where,
-                hint=f"the authority is {self._connection.ca or 'the system'}",
-                code="E_TLS",
-            )
+        untrusted = tls_error(error, "the secrets server", where, self._connection.ca)
+        if untrusted is not None:
+            return untrusted
         said = "does not answer in time" if isinstance(error, requests.Timeout) else "cannot be reached"
         return ServerUnavailableError(f"the secrets server {said}", where=where, hint="see `djops status`")
 

@@ -60,10 +60,8 @@ def test_everything_is_found(directory: Path) -> None:
     assert (found.mysql.host, found.mysql.port, found.mysql.user) == ("db.example.org", 3306, "djops")
     assert found.mysql.password.reveal() == "pass word"
     assert found.mysql.ca == directory / "ca.pem"
-    assert (found.s3.endpoint, found.s3.admin_endpoint) == (
-        "https://s3.example.org",
-        "https://iam.example.org",
-    )
+    assert found.s3.endpoint == found.s3.admin_endpoint == "https://s3.example.org"
+    assert found.s3.iam_endpoint == "https://iam.example.org"
     assert (found.s3.access_key, found.s3.secret_key.reveal()) == (
         "value of ACCESS_KEY",
         "value of SECRET_KEY",
@@ -77,7 +75,21 @@ def test_everything_is_found(directory: Path) -> None:
 
 
 def test_the_iam_api_is_at_the_endpoint_unless_told_otherwise(directory: Path) -> None:
-    assert load(directory).s3.admin_endpoint == "https://s3.example.org"
+    assert (load(directory).s3.admin_endpoint, load(directory).s3.iam_endpoint) == (
+        "https://s3.example.org",
+        None,
+    )
+
+
+def test_objects_may_travel_in_the_clear_but_no_keys(directory: Path) -> None:
+    plain = "http://s3.example.org"
+    assert (
+        load(directory, s3__endpoint=plain, s3__iam_endpoint="https://iam.example.org").s3.endpoint == plain
+    )
+    for change in ({"s3__endpoint": plain}, {"s3__iam_endpoint": plain}):
+        with pytest.raises(DjopsError, match="over http") as error:
+            load(directory, **change)
+        assert error.value.code == "E_TLS"
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o620, 0o660, 0o644, 0o777])

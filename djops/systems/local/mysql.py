@@ -15,7 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from djops.compile.sql import quote_identifier, quote_string, schema_pattern
+from djops.compile.mysql_manager import grant_schemas, grant_server, grant_tables
+from djops.compile.s3_manager import SCRATCH
+from djops.compile.sql import quote_account, quote_string
 from djops.errors import AccessDeniedError, DjopsError, InstallError, StartError
 from djops.systems import debian, passwords, process
 from djops.systems.connections import MysqlConnection, Secret
@@ -29,26 +31,11 @@ from djops.systems.progress import Step
 MANAGER = "djops"
 """The account djops works as: it makes accounts and roles, and has rights on the project's schemas only."""
 
-SMOKE_PATTERN = r"`djops\_smoke\_%`"
-"""Scratch schemas of ``djops smoke``."""
-
-SCHEMA_PRIVILEGES = "SELECT, INSERT, UPDATE, DELETE, CREATE, ALTER, DROP, INDEX, REFERENCES"
-
 _OLDEST = (8, 0)
 _PACKAGES = tuple(
     f"mysql-{part}-core|mysql-{part}-core-8.4|mysql-{part}-core-8.0" for part in ("server", "client")
 )
 _SUITES = ("sid", "forky")
-_GRANT_TABLES = (
-    "db",
-    "tables_priv",
-    "columns_priv",
-    "procs_priv",
-    "role_edges",
-    "default_roles",
-    "global_grants",
-    "proxies_priv",
-)
 _CLIENTS = ("mysql", "mysqldump", "mysqladmin", "mysqlshow")
 _APPARMOR = Path("/etc/apparmor.d/usr.sbin.mysqld")
 
@@ -267,7 +254,11 @@ class MysqlServer:
             server.query(f"CREATE USER IF NOT EXISTS {account} IDENTIFIED BY {password} REQUIRE SSL")
             if not _logs_in(manager_connection(self._lab)):
                 server.query(f"ALTER USER {account} IDENTIFIED BY {password} REQUIRE SSL ACCOUNT UNLOCK")
-            for statement in _manager_grants(server, account):
+            for statement in (
+                grant_server(account),
+                *grant_tables(account).values(),
+                *grant_schemas(account, [SCRATCH]),
+            ):
                 server.query(statement)
 
     def _best_connection(self) -> MysqlConnection:
@@ -362,25 +353,8 @@ def grant_manager(root: MysqlConnection, schemas: Iterable[str]) -> None:
     """
     with Mysql(root) as server:
         escape = server.escapes_patterns()
-        for schema in sorted(schemas):
-            pattern = quote_identifier(schema_pattern(schema, escape=escape))
-            server.query(f"GRANT {SCHEMA_PRIVILEGES} ON {pattern}.* TO '{MANAGER}'@'%' WITH GRANT OPTION")
-
-
-def _manager_grants(server: Mysql, account: str) -> list[str]:
-    columns = server.query(
-        "SELECT COLUMN_NAME FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = 'mysql' "
-        "AND TABLE_NAME = 'user' AND COLUMN_NAME <> 'authentication_string' ORDER BY ORDINAL_POSITION"
-    )
-    visible = ", ".join(f"`{name}`" for (name,) in columns)
-    return [
-        # SHOW DATABASES: a grant on a schema that it cannot see might as well be on none.
-        f"GRANT CREATE USER, PROCESS, SHOW DATABASES, ROLE_ADMIN, CONNECTION_ADMIN ON *.* TO {account}",
-        *(f"GRANT SELECT ON mysql.{table} TO {account}" for table in _GRANT_TABLES),
-        # All of it but the hash of the password.
-        f"GRANT SELECT ({visible}) ON mysql.user TO {account}",
-        f"GRANT {SCHEMA_PRIVILEGES} ON {SMOKE_PATTERN}.* TO {account} WITH GRANT OPTION",
-    ]
+        for statement in grant_schemas(quote_account(MANAGER, "%"), schemas, escape=escape):
+            server.query(statement)
 
 
 def _connection(lab: Lab, file: str) -> MysqlConnection | None:
