@@ -41,6 +41,7 @@ class Account:
         meaning: What it stands for, for people; not compared.
         password_changed: When the password was last changed, as the server tells it; not compared.
         second_password: Whether an older password is valid as well; not compared.
+        expired: Whether the password must be changed before anything else can be done; not compared.
         adopted: Whether djops took it over and lets its old password hold for the time being; not compared.
     """
 
@@ -53,6 +54,7 @@ class Account:
     meaning: str = field(default="", compare=False)
     password_changed: str = field(default="", compare=False)
     second_password: bool = field(default=False, compare=False)
+    expired: bool = field(default=False, compare=False)
     adopted: bool = field(default=False, compare=False)
 
 
@@ -98,12 +100,14 @@ class MysqlState:
         privileges: Privilege names by grantee and scope; ``GRANT OPTION`` is one of them.
         edges: Memberships; the value tells whether the member may pass the role on.
         defaults: The memberships that are active from log-in.
+        routines: Privileges on single stored routines; djops gives none.
     """
 
     accounts: Mapping[AccountId, Account] = field(default_factory=dict)
     privileges: Mapping[Held, frozenset[str]] = field(default_factory=dict)
     edges: Mapping[Edge, bool] = field(default_factory=dict)
     defaults: frozenset[Edge] = frozenset()
+    routines: Mapping[Routine, frozenset[str]] = field(default_factory=dict)
 
     def managed(self, project: str) -> frozenset[AccountId]:
         """Return the accounts that belong to ``project``."""
@@ -157,7 +161,6 @@ class MysqlCatalog(MysqlState):
     Attributes:
         logins: How each account is let in; roles are accounts too.
         restrictions: Privileges that partial revokes take from global ones, by account and schema.
-        routines: Privileges on single stored routines.
         proxies: Who may act as whom; ``None`` when the account that read the catalog may not see it.
         passed_on: Dynamic privileges that their holder may grant to others.
         mandatory_roles: ``@@mandatory_roles``: what every session has on top.
@@ -172,7 +175,6 @@ class MysqlCatalog(MysqlState):
 
     logins: Mapping[AccountId, Login] = field(default_factory=dict)
     restrictions: Mapping[AccountId, Mapping[str, frozenset[str]]] = field(default_factory=dict)
-    routines: Mapping[Routine, frozenset[str]] = field(default_factory=dict)
     proxies: frozenset[Proxy] | None = None
     passed_on: frozenset[tuple[AccountId, str]] = frozenset()
     mandatory_roles: tuple[AccountId, ...] = ()

@@ -27,6 +27,11 @@ from djops.plan.mysql_changes import (
 
 _NOBODY = Account(kind=None, project=None)
 
+ADMINISTERED = frozenset(
+    {"SELECT", "INSERT", "UPDATE", "DELETE", "CREATE", "DROP", "REFERENCES", "INDEX", "ALTER", "GRANT OPTION"}
+)
+"""What djops' own account holds on each schema of the pipeline, and so may give to others and take back."""
+
 NOT_WANTED = ("nothing in the project file gives it",)
 
 
@@ -112,16 +117,28 @@ def _tainted(
     names = frozenset(names)
     strays: dict[AccountId, tuple[str, ...]] = {}
     for held, privileges in sorted(found.privileges.items()):
-        if held.grantee in names and not may_revoke(held.scope):
+        if held.grantee in names and (not may_revoke(held.scope) or privileges - ADMINISTERED):
             reason = (
                 f"it holds {', '.join(sorted(privileges))} on {held.scope}, which djops cannot revoke singly"
             )
             strays[held.grantee] = (*strays.get(held.grantee, ()), reason)
+    for routine in sorted(found.routines):
+        if routine.grantee in names:
+            reason = (
+                f"it holds the stored routine {routine.schema}.{routine.name}, which djops gives to nobody"
+            )
+            strays[routine.grantee] = (*strays.get(routine.grantee, ()), reason)
     return strays
 
 
 def _held_by(name: AccountId, state: MysqlState) -> Mapping[Scope, frozenset[str]]:
-    return {held.scope: names for held, names in state.privileges.items() if held.grantee == name}
+    rows = {held.scope: names for held, names in state.privileges.items() if held.grantee == name}
+    routines = {
+        Scope(routine.schema, f"{routine.name}()"): names
+        for routine, names in state.routines.items()
+        if routine.grantee == name
+    }
+    return rows | routines
 
 
 def _without_privileges(state: MysqlState, names: Collection[AccountId]) -> MysqlState:
@@ -168,7 +185,7 @@ def _account_changes(
         elif there is None:
             secret = reasons.secret_of[name.user]
             yield CreateAccount(name=name, account=account, secret=secret, why=(account.meaning,))
-        elif not known(name.user) or there.plugin != account.plugin:
+        elif not known(name.user) or there.plugin != account.plugin or there.expired:
             secret = reasons.secret_of[name.user]
             why = "credentials are handed out from the secrets server only"
             yield SetPassword(name=name, account=account, secret=secret, why=(why,))

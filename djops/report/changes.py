@@ -59,13 +59,13 @@ def plan_text(plan: Plan, *, full: bool = False, coloured: bool = False) -> str:
         The text, ending with a line that counts.
     """
     if plan.is_empty:
-        return "\n".join(["The servers hold what djops.yaml says.", *_unmanaged(plan)])
+        return "\n".join(["The servers hold what djops.yaml says.", *unmanaged(plan)])
     lines: list[str] = []
     for system, title in TITLES.items():
         changes = [change for change in plan.changes if change.system == system]
         if changes:
             lines += [title, _rows(changes, full=full, coloured=coloured), ""]
-    return "\n".join([*lines, summary(plan.changes), *_unmanaged(plan)])
+    return "\n".join([*lines, summary(plan.changes), *unmanaged(plan)])
 
 
 def summary(changes: Sequence[Change]) -> str:
@@ -82,7 +82,12 @@ def summary(changes: Sequence[Change]) -> str:
     return f"{len(changes)} {noun}: {', '.join(parts)}."
 
 
-def _unmanaged(plan: Plan) -> list[str]:
+def unmanaged(plan: Plan) -> list[str]:
+    """Return a line about accounts that djops did not make, if there are any.
+
+    Args:
+        plan: The plan.
+    """
     if not plan.unmanaged:
         return []
     return [f"Left alone, not made by djops: {', '.join(printable(name) for name in plan.unmanaged)}."]

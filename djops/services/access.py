@@ -520,7 +520,8 @@ def apply(servers: Servers, plan: Plan, progress: Progress | None = None) -> App
     """
     done: list[Change] = []
     if plan.changes:
-        journal.record(servers.site.lab, "apply", changes=str(len(plan.changes)))
+        file = journal.digest(servers.site.project_file)
+        journal.record(servers.site.lab, "apply", changes=str(len(plan.changes)), file=file)
     with (progress or Silent()).step("Bringing the servers to what djops.yaml says") as step:
         for change in plan.changes:
             step.note(f"{len(done) + 1} of {len(plan.changes)}: {change.describe()}")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import datetime as dt
+import hashlib
 import json
 import os
 import pwd
+from collections.abc import Mapping
 from pathlib import Path
 
 from djops.systems.files import disk_errors
@@ -35,6 +37,36 @@ def record(state: Path, action: str, **facts: str) -> None:
             os.fsync(handle)
         finally:
             os.close(handle)
+
+
+def last(state: Path, action: str) -> Mapping[str, str]:
+    """Return the newest line about an action, empty when there is none.
+
+    Args:
+        state: The directory of djops' own state for the environment.
+        action: What was done.
+    """
+    found: Mapping[str, str] = {}
+    try:
+        lines = (state / FILE).read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        return found
+    for line in lines:
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            continue  # a line that was cut off when the machine went down
+        if isinstance(entry, dict) and entry.get("action") == action:
+            found = entry
+    return found
+
+
+def digest(path: Path) -> str:
+    """Return what tells one content of a file from another, empty when it cannot be read."""
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+    except OSError:
+        return ""
 
 
 def caller() -> str:

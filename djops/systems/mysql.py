@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import ssl
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -30,7 +30,7 @@ from djops.errors import AccessDeniedError, ApplyError, DjopsError, LockedError,
 from djops.model.graph import PipelineGraph, TableName
 from djops.plan.operations import SecretRef, Sql
 from djops.systems.connections import MysqlConnection
-from djops.systems.mysql_catalog import read_catalog
+from djops.systems.mysql_catalog import read_catalog, read_routines
 from djops.systems.tls_errors import tls_error
 
 CONNECT_SECONDS = 10
@@ -42,6 +42,19 @@ _LOCK_SLICE = 10.0
 
 SQL_MODE = "STRICT_TRANS_TABLES,NO_ENGINE_SUBSTITUTION"
 """No NO_BACKSLASH_ESCAPES and no ANSI_QUOTES: :mod:`djops.compile.sql` quotes for exactly this."""
+
+# Of User_attributes only what is needed: it also holds the hash of a second password.
+_LOGIN_COLUMNS = (
+    "account_locked",
+    "ssl_type",
+    "plugin",
+    "max_user_connections",
+    "password_expired",
+    "UNIX_TIMESTAMP(password_last_changed)",
+    "JSON_CONTAINS_PATH(User_attributes, 'one', '$.additional_password')",
+    "JSON_EXTRACT(User_attributes, '$.metadata.djops')",
+)
+"""What is read of ``mysql.user`` for :func:`_account`, in the order of its arguments."""
 
 _UNREACHABLE = {2002, 2003, 2005, 2006, 2013, 2026, 1053, 1152, 1184}
 """Client and server error numbers that mean the connection, not the statement (MySQL error reference)."""
@@ -220,7 +233,7 @@ class Mysql:
         return len(rows)
 
     def read_state(self) -> MysqlState:
-        """Read accounts, privileges and memberships of the whole server, in seven queries."""
+        """Read accounts, privileges and memberships of the whole server, in eight queries."""
         accounts = dict(self._accounts())
         privileges: dict[Held, set[str]] = {}
         for held, names in self._privileges():
@@ -237,9 +250,8 @@ class Mysql:
                 "SELECT DEFAULT_ROLE_USER, DEFAULT_ROLE_HOST, USER, HOST FROM mysql.default_roles"
             )
         )
-        return MysqlState(
-            accounts, {held: frozenset(names) for held, names in privileges.items()}, edges, defaults
-        )
+        held_by = {held: frozenset(names) for held, names in privileges.items()}
+        return MysqlState(accounts, held_by, edges, defaults, dict(read_routines(self)))
 
     def read_catalog(self) -> MysqlCatalog:
         """Read all that the server says about access, of every account, in fourteen queries."""
@@ -247,33 +259,13 @@ class Mysql:
 
     def _accounts(self) -> Iterator[tuple[AccountId, Account]]:
         self._globals: list[tuple[AccountId, frozenset[str]]] = []
-        columns = ", ".join(GLOBAL_COLUMNS)
-        # Of User_attributes only what is needed: it also holds the hash of a second password.
-        for user, host, locked, tls, plugin, connections, changed, second, text, *flags in self.query(
-            "SELECT User, Host, account_locked, ssl_type, plugin, max_user_connections, "
-            "UNIX_TIMESTAMP(password_last_changed), "
-            "JSON_CONTAINS_PATH(User_attributes, 'one', '$.additional_password'), "
-            f"JSON_EXTRACT(User_attributes, '$.metadata.djops'), {columns} FROM mysql.user"
-        ):
-            name = AccountId(user, host)
+        logins, width = ", ".join(_LOGIN_COLUMNS), len(_LOGIN_COLUMNS)
+        columns = f"{logins}, {', '.join(GLOBAL_COLUMNS)}"
+        for user, host, *row in self.query(f"SELECT User, Host, {columns} FROM mysql.user"):
+            name, flags = AccountId(user, host), row[width:]
             held = frozenset(p for p, flag in zip(GLOBAL_COLUMNS.values(), flags, strict=True) if flag == "Y")
             self._globals.append((name, held))
-            mark = _mark(text)
-            kind = mark.get("kind")
-            yield (
-                name,
-                Account(
-                    kind=kind if kind in ("role", "person", "service") else None,
-                    project=mark.get("project"),
-                    locked=locked == "Y",
-                    require_tls=bool(tls),
-                    plugin=plugin,
-                    connections=connections,
-                    password_changed="" if changed is None else str(changed),
-                    second_password=bool(second),
-                    adopted=bool(mark.get("adopted")),
-                ),
-            )
+            yield name, _account(*row[:width])
 
     def _privileges(self) -> Iterator[tuple[Held, frozenset[str]]]:
         for name, names in self._globals:
@@ -373,6 +365,25 @@ class Mysql:
         )
         return graph, inventory
 
+    def keyed_by_parents(self, tables: Collection[TableName]) -> tuple[TableName, ...]:
+        """Tell which tables have a part of their primary key from a parent, as job tables need it.
+
+        Args:
+            tables: Tables in question.
+
+        Returns:
+            Those of them, in the order given.
+        """
+        rows = self.query(
+            "SELECT DISTINCT k.TABLE_SCHEMA, k.TABLE_NAME FROM information_schema.KEY_COLUMN_USAGE k "
+            "JOIN information_schema.KEY_COLUMN_USAGE p USING (TABLE_SCHEMA, TABLE_NAME, COLUMN_NAME) "
+            "WHERE p.CONSTRAINT_NAME = 'PRIMARY' AND k.REFERENCED_TABLE_NAME IS NOT NULL "
+            f"AND k.TABLE_SCHEMA IN ({', '.join(['%s'] * len(tables))})",
+            [table.schema for table in tables],
+        )
+        keyed = {TableName(*row) for row in rows}
+        return tuple(table for table in tables if table in keyed)
+
     def password_changed(self, account: AccountId) -> str:
         """Return when an account's password was last changed, as :attr:`Account.password_changed` has it.
 
@@ -427,6 +438,32 @@ class Mysql:
     def version(self) -> str:
         """Return the server's version text."""
         return str(self.query("SELECT @@version")[0][0])
+
+
+def _account(
+    locked: str,
+    tls: str,
+    plugin: str,
+    connections: int,
+    expired: str,
+    changed: object,
+    second: object,
+    text: str,
+) -> Account:
+    mark = _mark(text)
+    kind = mark.get("kind")
+    return Account(
+        kind=kind if kind in ("role", "person", "service") else None,
+        project=mark.get("project"),
+        locked=locked == "Y",
+        require_tls=bool(tls),
+        plugin=plugin,
+        connections=connections,
+        password_changed="" if changed is None else str(changed),
+        second_password=bool(second),
+        expired=expired == "Y",
+        adopted=bool(mark.get("adopted")),
+    )
 
 
 def _mark(text: str | None) -> dict[str, Any]:

@@ -23,7 +23,7 @@ _TABLES = "SELECT TABLE_SCHEMA, TABLE_NAME FROM information_schema.TABLES"
 
 
 def read_catalog(server: Mysql) -> MysqlCatalog:
-    """Read the catalog: what :meth:`Mysql.read_state` reads, and seven queries more.
+    """Read the catalog: what :meth:`Mysql.read_state` reads, and six queries more.
 
     Args:
         server: The server, as an account that may read the grant tables.
@@ -54,7 +54,7 @@ def read_catalog(server: Mysql) -> MysqlCatalog:
         defaults=state.defaults,
         logins=logins,
         restrictions=restrictions,
-        routines=dict(_routines(server)),
+        routines=state.routines,
         proxies=_proxies(server),
         passed_on=frozenset(
             (AccountId(user, host), privilege)
@@ -102,7 +102,12 @@ def _restrictions(document: str) -> Mapping[str, frozenset[str]]:
     }
 
 
-def _routines(server: Mysql) -> Iterator[tuple[Routine, frozenset[str]]]:
+def read_routines(server: Mysql) -> Iterator[tuple[Routine, frozenset[str]]]:
+    """Read who holds which stored routines.
+
+    Args:
+        server: The server, as an account that may read the grant tables.
+    """
     for user, host, schema, name, kind, names in server.query(
         "SELECT User, Host, Db, Routine_name, Routine_type, Proc_priv FROM mysql.procs_priv"
     ):

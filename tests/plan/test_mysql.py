@@ -8,12 +8,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from djops.compile.mysql_state import Account, AccountId, Edge, Held, MysqlState, Scope
+from djops.compile.mysql_state import Account, AccountId, Edge, Held, MysqlState, Routine, Scope
 from djops.errors import NotManagedError
 from djops.model.graph import PipelineGraph
 from djops.plan.change import Change, in_order
 from djops.plan.mysql import Reasons, diff_mysql
-from djops.plan.mysql_changes import EndSessions, SetDefaultRoles, SetPassword
+from djops.plan.mysql_changes import EndSessions, RevokeAll, SetDefaultRoles, SetPassword
 from djops.plan.operations import Sql
 from tests.support.mysql_meaning import Meaning, Server
 from tests.support.projects import DEMO, compiled, peoples, pipeline, pipelines, project
@@ -140,6 +140,26 @@ def test_what_somebody_changed_by_hand_is_found_and_mended(kind: str) -> None:
     if kind != "another authentication":
         server.run(changes)
         assert differences(wanted, server.state()) == ()
+
+
+BEYOND: dict[str, Callable[[Server], object]] = {
+    "the server": lambda s: s.privileges.update({Held(ALICE, Scope("*")): {"SELECT"}}),
+    "a pattern": lambda s: s.privileges.update({Held(ALICE, Scope("ephy_")): {"SELECT"}}),
+    "what djops does not have": lambda s: s.privileges.update({Held(ALICE, Scope("ephys")): {"TRIGGER"}}),
+    "a stored routine": lambda s: s.routines.update(
+        {Routine(ALICE, "ephys", "p", "PROCEDURE"): frozenset({"EXECUTE"})}
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", BEYOND)
+def test_what_cannot_be_revoked_singly_goes_all_at_once_and_nothing_else_does(kind: str) -> None:
+    server = Server(demo())
+    BEYOND[kind](server)
+    changes = differences(demo(), server.state())
+    assert {type(change) for change in changes} == {RevokeAll, EndSessions}
+    server.run(changes)
+    assert server.state() == demo()
 
 
 def test_somebody_elses_account_is_never_taken_over() -> None:

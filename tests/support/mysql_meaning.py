@@ -98,10 +98,13 @@ class Server:
         self.privileges = {held: set(names) for held, names in state.privileges.items()}
         self.edges = dict(state.edges)
         self.defaults = set(state.defaults)
+        self.routines = dict(state.routines)
 
     def state(self) -> MysqlState:
         held = {key: frozenset(names) for key, names in self.privileges.items() if names}
-        return MysqlState(dict(self.accounts), held, dict(self.edges), frozenset(self.defaults))
+        return MysqlState(
+            dict(self.accounts), held, dict(self.edges), frozenset(self.defaults), dict(self.routines)
+        )
 
     def run(self, changes: Iterable[Change]) -> None:
         for change in changes:
@@ -128,6 +131,7 @@ class Server:
                     assert privilege in self.privileges[held], "the server would refuse: no such grant"
                     self.privileges[held].discard(privilege)
             case RevokeAll(grantee=name):
+                self.routines = {k: v for k, v in self.routines.items() if k.grantee != name}
                 self.privileges = {k: v for k, v in self.privileges.items() if k.grantee != name}
             case GrantRole(role=role, members=members, admin=admin):
                 for member in members:

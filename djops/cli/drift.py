@@ -1,0 +1,37 @@
+"""``djops drift``."""
+
+from __future__ import annotations
+
+import click
+
+from djops.cli import common
+
+
+@click.command()
+@common.options
+def command(out: common.Output) -> None:
+    """Name everything that somebody changed on the servers, with what mends it; change nothing.
+
+    Where djops may not mend something, the answer says who must do what.
+
+    Exit status: 0 no drift, 1 error, 2 drift.
+    """
+    from djops.report import changes
+    from djops.report import drift as texts
+    from djops.services import access, drift, project
+
+    with (
+        access.opened(project.load(out.project_file), out.environment) as (servers, wanted),
+        out.progress.step("Reading the servers") as step,
+    ):
+        report = drift.look(servers, wanted)
+        step.note(f"{len(report.drift)} differences")
+    data = {
+        "drift": texts.drift_data(report.drift),
+        "edited_since": report.edited_since,
+        "unmanaged": list(report.plan.unmanaged),
+    }
+    lines = [texts.drift_text(report.drift, coloured=out.coloured), *changes.unmanaged(report.plan)]
+    out.emit(data, "\n".join(lines), findings=bool(report.drift))
+    if report.drift and report.edited_since:
+        out.remark("djops.yaml was changed after the last apply: some of this may never have been applied")

@@ -1,0 +1,103 @@
+"""Drift in the object store and in the secrets server by name."""
+
+from __future__ import annotations
+
+from djops.compile.s3 import POLICY_NAME
+from djops.plan.change import Change, Plan
+from djops.plan.drift_kinds import Book, DriftKind, Sight
+from djops.plan.s3_changes import (
+    CreateKey,
+    CreatePrincipal,
+    DeleteKey,
+    DeletePrincipal,
+    Detach,
+    ProtectBucket,
+    PutPolicy,
+    canonical,
+)
+from djops.plan.vault import ForgetSecret, WritePolicy
+
+
+def name_s3(plan: Plan, sight: Sight, book: Book) -> None:
+    """Name the plan's changes of the object store.
+
+    Args:
+        plan: The plan.
+        sight: What else is known.
+        book: Takes what is found.
+    """
+    changes = [change for change in plan.changes if change.system == "s3"]
+    made = {change.name for change in changes if isinstance(change, CreatePrincipal)}
+    remade = {change.name for change in changes if isinstance(change, CreateKey)}
+    lost = {name for name, path in sight.secret_of.items() if path not in sight.secrets.secrets}
+    for change in sorted(changes, key=lambda change: not isinstance(change, CreatePrincipal)):
+        name = getattr(change, "name", "")
+        if name in made and not isinstance(change, CreatePrincipal):
+            book.follow(change, [name])
+        elif isinstance(change, CreateKey | DeleteKey) and name in lost:
+            book.add(DriftKind.LOST_CREDENTIALS, "secrets", name, "none kept", change)
+        elif isinstance(change, CreateKey | DeleteKey) and name in remade:
+            book.add(DriftKind.LOST_KEY, "s3", name, "the kept key cannot be used", change)
+        else:
+            _name_one(change, sight, book)
+
+
+def _name_one(change: Change, sight: Sight, book: Book) -> None:
+    match change:
+        case CreatePrincipal(name=name):
+            book.add(DriftKind.USER_GONE, "s3", name, "it is not there", change)
+        case DeletePrincipal(name=name):
+            book.add(DriftKind.USER_LEFT, "s3", name, "it stands not in djops.yaml", change)
+        case DeleteKey(name=name, key=key):
+            book.add(DriftKind.EXTRA_KEY, "s3", name, f"key {key}", change)
+        case Detach(name=name, group="", policy_arn=arn):
+            book.add(DriftKind.EXTRA_POLICY, "s3", name, f"policy {arn}", change)
+        case Detach(name=name, group=group):
+            book.add(DriftKind.FOREIGN_GROUP, "s3", name, f"member of {group}", change)
+        case PutPolicy():
+            _name_policy(change, sight, book)
+        case ProtectBucket():
+            _name_bucket(change, book)
+        case _:
+            book.add(DriftKind.OTHER, "s3", change.object, change.describe(), change)
+
+
+def _name_policy(change: PutPolicy, sight: Sight, book: Book) -> None:
+    before, _ = sight.ended.policies.get(change.name, (None, None))
+    if change.policy != POLICY_NAME:
+        book.add(DriftKind.EXTRA_POLICY, "s3", change.name, f"policy {change.policy}", change)
+    elif change.found is None:
+        book.add(DriftKind.MISSING_POLICY, "s3", change.name, "no policy", change)
+    elif before is not None and canonical(change.found) == canonical(before):
+        book.add(DriftKind.EXPIRED, "s3", change.name, change.before, change)
+    else:
+        book.add(DriftKind.EDITED_POLICY, "s3", change.name, change.before, change)
+
+
+def _name_bucket(change: ProtectBucket, book: Book) -> None:
+    found, wanted = change.found, change.wanted
+    if found.policy != wanted.policy:
+        book.add(DriftKind.BUCKET_POLICY, "s3", change.name, "it has a policy of its own", change)
+    if found.blocks_public != wanted.blocks_public:
+        book.add(DriftKind.BUCKET_PUBLIC, "s3", change.name, "public access is not blocked", change)
+    if found.versioned != wanted.versioned:
+        book.add(DriftKind.BUCKET_VERSIONS, "s3", change.name, "overwritten objects are lost", change)
+
+
+def name_secrets(plan: Plan, book: Book) -> None:
+    """Name the plan's changes of the secrets server.
+
+    Args:
+        plan: The plan.
+        book: Takes what is found.
+    """
+    for change in plan.changes:
+        match change:
+            case WritePolicy(name=name, found=None):
+                book.add(DriftKind.SECRETS_POLICY_GONE, "secrets", name, "it is not there", change)
+            case WritePolicy(name=name, wanted=None):
+                book.add(DriftKind.SECRETS_POLICY_EXTRA, "secrets", name, "it belongs to nobody", change)
+            case WritePolicy(name=name):
+                book.add(DriftKind.SECRETS_POLICY, "secrets", name, "other text", change)
+            case ForgetSecret(path=path):
+                book.add(DriftKind.LEFTOVER_CREDENTIALS, "secrets", path, "still kept", change)

@@ -1,0 +1,426 @@
+"""Drift on real servers: each kind is made by hand, found under its own name, mended, and gone."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import pytest
+
+from djops.errors import DjopsError
+from djops.model.project import Project
+from djops.plan.drift_kinds import MEANINGS, Drift, DriftKind
+from djops.plan.operations import AwsCall, MarkSecret, Operation, VaultCall
+from djops.plan.s3_changes import BLOCKS, DeletePrincipal
+from djops.services import access, drift, schemas
+from djops.services.access import Servers, Wanted
+from djops.services.site import open_site
+from djops.systems.connections import Secret
+from djops.systems.local.mysql import SCHEMA_PRIVILEGES
+from djops.systems.mysql import Mysql
+from djops.systems.s3 import S3
+from tests.conftest import LabUnderTest
+from tests.support.projects import pipeline
+
+GRAPH = pipeline({"drift_subject": [], "drift_ephys": ["drift_subject"], "drift_late": []}, ())
+PEOPLE: dict[str, list[dict[str, Any]]] = {
+    "ada": [{"role": "analyst", "on": ["drift_ephys", "drift_late"]}],
+    "ben": [{"role": "viewer", "on": "drift_subject"}],
+}
+TABLES = (
+    "drift_subject.subject (k INT PRIMARY KEY)",
+    "drift_ephys.`_imported` (k INT PRIMARY KEY, v INT, FOREIGN KEY (k) REFERENCES drift_subject.subject(k))",
+    "drift_ephys.`~~imported` (k INT PRIMARY KEY)",
+)
+DAY = dt.date(2030, 1, 1)
+
+
+@dataclass
+class Ground:
+    """Servers that stay connected, with two people, two schemas and root beside."""
+
+    servers: Servers
+    root: Mysql
+    wanted: Wanted
+
+    def people(self, people: dict[str, list[dict[str, Any]]], today: dt.date = DAY) -> None:
+        data = self.servers.site.project.model_dump() | {
+            "people": {name: {"grants": grants} for name, grants in people.items()}
+        }
+        project = Project.model_validate(data)
+        self.servers.site = replace(self.servers.site, project=project)
+        self.wanted = Wanted.of(project, GRAPH, today)
+
+    def apply(self) -> None:
+        with self.servers.changing("test", 10):
+            access.apply(self.servers, access.make_plan(self.servers, self.wanted))
+
+    def look(self) -> tuple[Drift, ...]:
+        report = drift.look(self.servers, self.wanted)
+        told = {id(change) for one in report.drift for change in one.changes}
+        assert {id(change) for change in report.plan.changes} <= told, "a change without a name"
+        return report.drift
+
+    def by_hand(self, steps: Sequence[Step]) -> None:
+        for step in steps:
+            if isinstance(step, str):
+                self.root.query(step)
+            elif callable(step):
+                step(self)
+            else:
+                access.execute(self.servers, step)
+
+    @cached_property
+    def s3_root(self) -> S3:
+        """The object store as its account's root."""
+        kept = json.loads((self.servers.site.lab / "secrets" / "s3-root.json").read_text())
+        key = {"access_key": kept["access_key"], "secret_key": Secret(kept["secret_key"])}
+        return S3(replace(self.servers.site.s3, **key))
+
+    def mend(self, found: Sequence[Drift]) -> None:
+        """Do what the drift says: apply, or what the database administrator is asked for."""
+        for one in found:
+            if one.remedy.startswith("database administrator: "):
+                self.root.query(one.remedy.removeprefix("database administrator: ").split("; then ")[0])
+            if one.remedy == "djops schemas sync":
+                missing = schemas.survey(self.servers, self.wanted)
+                with self.servers.changing("test", 10):
+                    tables = [table for info in missing for table in info.missing_job_tables]
+                    schemas.sync(self.servers, self.wanted, tuple(tables))
+        self.apply()
+
+
+@pytest.fixture(scope="module")
+def ground(lab: LabUnderTest) -> Iterator[Ground]:
+    site = open_site(lab.project_file)
+    assert site.mysql_root is not None
+    with Servers(site) as servers, Mysql(site.mysql_root) as root:
+        made = Ground(servers, root, Wanted.of(site.project, GRAPH))
+        for schema in ("drift_subject", "drift_ephys"):
+            root.query(f"CREATE DATABASE {schema}")
+        for table in TABLES:
+            root.query(f"CREATE TABLE {table}")
+        made.people(PEOPLE)
+        made.apply()
+        yield made
+        made.people({})
+        made.apply()
+        for schema in GRAPH.schemas:
+            root.query(f"DROP DATABASE IF EXISTS {schema}")
+            pattern = schema.replace("_", "\\_")
+            root.query(f"REVOKE {SCHEMA_PRIVILEGES}, GRANT OPTION ON `{pattern}`.* FROM 'djops'@'%'")
+
+
+@dataclass(frozen=True)
+class Case:
+    """Something that somebody does by hand."""
+
+    kind: DriftKind
+    of: str
+    steps: tuple[Step, ...]
+    undo: tuple[Step, ...]
+    also: frozenset[DriftKind]
+
+
+def case(
+    kind: DriftKind, of: str, *steps: Step, undo: tuple[Step, ...] = (), also: Sequence[DriftKind] = ()
+) -> Case:
+    return Case(kind, of, steps, undo, frozenset(also))
+
+
+def iam(action: str, **parameters: object) -> AwsCall:
+    return AwsCall("iam", action, parameters)
+
+
+Step = str | Operation | Callable[[Ground], object]
+K = DriftKind
+OPEN = '{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"s3:*","Resource":"*"}]}'
+READS_ALL = {"policy": 'path "*" { capabilities = ["read"] }'}
+VIEWER, ANALYST, BELOW = "'drift_ephys:viewer'", "'drift_ephys:analyst'", "'drift_subject:viewer'"
+BUCKET, OURS = "my-lab-data", "/djops/demo_lab/"
+READS_S3 = "arn:aws:iam::aws:policy/AmazonS3ReadOnlyAccess"
+
+
+def switch_key_off(ground: Ground, who: str) -> None:
+    (key,) = ground.servers.s3.user(who).keys
+    parameters = {"UserName": who, "AccessKeyId": key, "Status": "Inactive"}
+    ground.servers.s3.call(AwsCall("iam", "UpdateAccessKey", parameters))
+
+
+MYSQL = {
+    "a higher privilege for a role": case(
+        K.EXTRA_GRANT, "drift_ephys:viewer", rf"GRANT INSERT ON `drift\_ephys`.* TO {VIEWER}"
+    ),
+    "a lost privilege": case(
+        K.MISSING_GRANT, "drift_ephys:viewer", rf"REVOKE SELECT ON `drift\_ephys`.* FROM {VIEWER}"
+    ),
+    "a lost privilege on a table": case(
+        K.MISSING_GRANT,
+        "drift_ephys:analyst",
+        f"REVOKE UPDATE ON drift_ephys.`~~imported` FROM {ANALYST}",
+    ),
+    "a schema for a person": case(K.DIRECT_GRANT, "ben", r"GRANT SELECT ON `drift\_ephys`.* TO ben"),
+    "everything on a schema": case(K.DIRECT_GRANT, "ben", r"GRANT ALL ON `drift\_ephys`.* TO ben"),
+    "a schema outside": case(K.DIRECT_GRANT, "ben", r"GRANT SELECT ON `mysql`.* TO ben"),
+    "a table": case(K.TABLE_GRANT, "ben", "GRANT DELETE ON drift_subject.subject TO ben"),
+    "a table for a role": case(
+        K.TABLE_GRANT, "drift_ephys:viewer", f"GRANT DELETE ON drift_ephys.`_imported` TO {VIEWER}"
+    ),
+    "a column": case(K.COLUMN_GRANT, "ben", "GRANT UPDATE (v) ON drift_ephys.`_imported` TO ben"),
+    "a stored procedure": case(
+        K.ROUTINE_GRANT,
+        "ben",
+        "CREATE PROCEDURE drift_subject.p() SELECT 1",
+        "GRANT EXECUTE ON PROCEDURE drift_subject.p TO ben",
+        undo=("DROP PROCEDURE drift_subject.p",),
+    ),
+    "a privilege on the server": case(K.SERVER_PRIVILEGE, "ben", "GRANT SELECT ON *.* TO ben"),
+    "a dynamic privilege": case(K.SERVER_PRIVILEGE, "ada", "GRANT CONNECTION_ADMIN ON *.* TO ada"),
+    "all power": case(K.SERVER_PRIVILEGE, "ada", "GRANT ALL ON *.* TO ada WITH GRANT OPTION"),
+    "passing privileges on": case(
+        K.GRANT_OPTION,
+        "drift_ephys:viewer",
+        rf"GRANT SELECT ON `drift\_ephys`.* TO {VIEWER} WITH GRANT OPTION",
+    ),
+    "a twin without escapes": case(
+        K.SPELLING, "drift_ephys:viewer", f"GRANT SELECT ON `drift_ephys`.* TO {VIEWER}"
+    ),
+    "all schemas": case(K.WILDCARD, "ben", "GRANT SELECT ON `%`.* TO ben"),
+    "another level": case(K.WRONG_LEVEL, "ada", f"REVOKE {ANALYST} FROM ada", f"GRANT {VIEWER} TO ada"),
+    "another role": case(K.EXTRA_ROLE, "ben", f"GRANT {VIEWER} TO ben"),
+    "a lost role": case(K.MISSING_ROLE, "ben", f"REVOKE {BELOW} FROM ben"),
+    "a lost role of a role": case(K.MISSING_ROLE, "drift_ephys:viewer", f"REVOKE {BELOW} FROM {VIEWER}"),
+    "a stranger's role": case(
+        K.FOREIGN_ROLE,
+        "ben",
+        "CREATE ROLE strangers",
+        "GRANT strangers TO ben",
+        undo=("DROP ROLE strangers",),
+    ),
+    "a person as a role": case(
+        K.FOREIGN_ROLE, "ben", "CREATE USER guest", "GRANT guest TO ben", undo=("DROP USER guest",)
+    ),
+    "a role for a stranger": case(
+        K.GIVEN_AWAY, "guest", "CREATE USER guest", f"GRANT {VIEWER} TO guest", undo=("DROP USER guest",)
+    ),
+    "passing a role on": case(K.ADMIN_OPTION, "ada", f"GRANT {ANALYST} TO ada WITH ADMIN OPTION"),
+    "a role that sleeps": case(K.NOT_DEFAULT, "ada", "SET DEFAULT ROLE NONE TO ada"),
+    "a role for everybody": case(
+        K.MANDATORY_ROLE,
+        "strangers",
+        "CREATE ROLE strangers",
+        "SET GLOBAL mandatory_roles = 'strangers'",
+        undo=("RESET PERSIST mandatory_roles", "DROP ROLE strangers"),
+    ),
+    "acting as somebody else": case(K.PROXY, "ben", "GRANT PROXY ON ada TO ben"),
+    "a dropped role": case(K.ROLE_GONE, "drift_ephys:viewer", f"DROP ROLE {VIEWER}"),
+    "a role that nobody needs": case(
+        K.ROLE_LEFT,
+        "drift_ephys:old",
+        "CREATE ROLE 'drift_ephys:old'",
+        """ALTER USER 'drift_ephys:old' ATTRIBUTE '{"djops": {"project": "demo_lab", "kind": "role"}}'""",
+    ),
+    "a dropped account": case(K.ACCOUNT_GONE, "ben", "DROP USER ben"),
+    "an account with our mark": case(
+        K.ACCOUNT_LEFT,
+        "cleo",
+        """CREATE USER cleo ATTRIBUTE '{"djops": {"project": "demo_lab", "kind": "person"}}'""",
+    ),
+    "an account without a name": case(K.ANONYMOUS, "''@localhost", "CREATE USER ''@localhost"),
+    "a namesake": case(K.SHADOW, "ada@localhost", "CREATE USER ada@localhost"),
+    "a role to log in to": case(K.UNLOCKED, "drift_ephys:viewer", f"ALTER USER {VIEWER} ACCOUNT UNLOCK"),
+    "a locked person": case(K.LOCKED, "ada", "ALTER USER ada ACCOUNT LOCK"),
+    "no TLS": case(K.NO_TLS, "ada", "ALTER USER ada REQUIRE NONE"),
+    "a limit": case(K.LIMIT, "ada", "ALTER USER ada WITH MAX_USER_CONNECTIONS 1"),
+    "another kind of password": case(
+        K.AUTHENTICATION, "ben", "ALTER USER ben IDENTIFIED WITH sha256_password BY 'mine'"
+    ),
+    "another password": case(K.AUTHENTICATION, "ben", "ALTER USER ben IDENTIFIED BY 'mine'"),
+    "an expired password": case(K.AUTHENTICATION, "ben", "ALTER USER ben PASSWORD EXPIRE"),
+    "another mark": case(K.MARK, "ben", """ALTER USER ben ATTRIBUTE '{"djops": {"kind": "service"}}'"""),
+    "a second password": case(
+        K.AUTHENTICATION,
+        "ben",
+        "ALTER USER ben IDENTIFIED BY 'mine' RETAIN CURRENT PASSWORD",
+        also=[K.SECOND_PASSWORD],
+    ),
+    "a schema declared later": case(
+        K.NEW_SCHEMA,
+        "drift_late",
+        "CREATE DATABASE drift_late",
+        "CREATE TABLE drift_late.one (k INT PRIMARY KEY)",
+        "CREATE TABLE drift_late.two (k INT PRIMARY KEY)",
+        undo=("DROP DATABASE drift_late",),
+    ),
+    "a dropped table": case(
+        K.DROPPED_TABLE,
+        "drift_ephys:analyst",
+        "CREATE TABLE drift_ephys.later (k INT PRIMARY KEY)",
+        lambda ground: ground.apply(),
+        "DROP TABLE drift_ephys.later",
+    ),
+    "a dropped job table": case(
+        K.NO_JOB_TABLE,
+        "drift_ephys._imported",
+        "DROP TABLE drift_ephys.`~~imported`",
+        also=[K.DROPPED_TABLE],
+    ),
+    "a table declared later": case(
+        K.NEW_TABLE,
+        "drift_ephys.later",
+        "CREATE TABLE drift_ephys.later (k INT PRIMARY KEY)",
+        undo=("DROP TABLE drift_ephys.later",),
+    ),
+}
+
+OTHER = {
+    "a dropped user": case(
+        K.USER_GONE,
+        "ben",
+        lambda ground: ground.by_hand(
+            DeletePrincipal(name="ben", path=OURS, user=ground.servers.s3.user("ben"), why=()).operations()
+        ),
+    ),
+    "a group": case(
+        K.FOREIGN_GROUP,
+        "ben",
+        lambda ground: ground.s3_root.call(iam("CreateGroup", GroupName="strangers")),
+        lambda ground: ground.s3_root.call(iam("AddUserToGroup", GroupName="strangers", UserName="ben")),
+        undo=(lambda ground: ground.s3_root.call(iam("DeleteGroup", GroupName="strangers")),),
+    ),
+    "a managed policy": case(
+        K.EXTRA_POLICY, "ada", iam("AttachUserPolicy", UserName="ada", PolicyArn=READS_S3)
+    ),
+    "a key that was switched off": case(K.LOST_KEY, "ada", lambda ground: switch_key_off(ground, "ada")),
+    "a public bucket": case(
+        K.BUCKET_PUBLIC,
+        BUCKET,
+        AwsCall(
+            "s3",
+            "PutPublicAccessBlock",
+            {"Bucket": BUCKET, "PublicAccessBlockConfiguration": dict.fromkeys(BLOCKS, False)},
+        ),
+    ),
+    "credentials that were not finished": case(
+        K.UNFINISHED, "ada", MarkSecret("demo_lab/people/ada", {"database_state": "pending"})
+    ),
+    "a user below our path": case(K.USER_LEFT, "cleo", iam("CreateUser", UserName="cleo", Path=OURS)),
+    "an edited policy": case(
+        K.EDITED_POLICY, "ada", iam("PutUserPolicy", UserName="ada", PolicyName="djops", PolicyDocument=OPEN)
+    ),
+    "a second policy": case(
+        K.EXTRA_POLICY, "ada", iam("PutUserPolicy", UserName="ada", PolicyName="more", PolicyDocument=OPEN)
+    ),
+    "a lost policy": case(
+        K.MISSING_POLICY, "ada", iam("DeleteUserPolicy", UserName="ada", PolicyName="djops")
+    ),
+    "another key": case(K.EXTRA_KEY, "ada", iam("CreateAccessKey", UserName="ada")),
+    "an unversioned bucket": case(
+        K.BUCKET_VERSIONS,
+        BUCKET,
+        AwsCall(
+            "s3",
+            "PutBucketVersioning",
+            {"Bucket": BUCKET, "VersioningConfiguration": {"Status": "Suspended"}},
+        ),
+    ),
+    "a bucket policy": case(
+        K.BUCKET_POLICY,
+        BUCKET,
+        AwsCall(
+            "s3",
+            "PutBucketPolicy",
+            {
+                "Bucket": BUCKET,
+                "Policy": '{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":{"AWS":'
+                f'"arn:aws:iam:::user/ada"}},"Action":"s3:GetObject","Resource":"arn:aws:s3:::{BUCKET}/*"}}]}}',
+            },
+        ),
+    ),
+    "lost credentials": case(
+        K.LOST_CREDENTIALS, "ada", VaultCall("DELETE", "djops/metadata/demo_lab/people/ada")
+    ),
+    "credentials of nobody": case(
+        K.LEFTOVER_CREDENTIALS,
+        "demo_lab/people/cleo",
+        VaultCall("POST", "djops/data/demo_lab/people/cleo", {"data": {"x": "y"}}),
+    ),
+    "an edited Vault policy": case(
+        K.SECRETS_POLICY,
+        "djops-demo_lab-ada",
+        VaultCall("PUT", "sys/policies/acl/djops-demo_lab-ada", READS_ALL),
+    ),
+    "another Vault policy": case(
+        K.SECRETS_POLICY_EXTRA,
+        "djops-demo_lab-eve",
+        VaultCall("PUT", "sys/policies/acl/djops-demo_lab-eve", READS_ALL),
+    ),
+    "a lost Vault policy": case(
+        K.SECRETS_POLICY_GONE,
+        "djops-demo_lab-ada",
+        VaultCall("DELETE", "sys/policies/acl/djops-demo_lab-ada"),
+    ),
+}
+
+
+def find_and_mend(ground: Ground, made: Case) -> None:
+    try:
+        ground.by_hand(made.steps)
+        found = ground.look()
+        assert {one.kind for one in found} == {made.kind} | made.also
+        assert (made.kind, made.of) in {(one.kind, one.object) for one in found}
+        ground.mend(found)
+        left = ground.look()
+        assert not left, left
+    except BaseException:
+        ground.apply()
+        raise
+    finally:
+        for step in made.undo:
+            with contextlib.suppress(DjopsError):
+                ground.by_hand([step])
+        if made.undo:
+            ground.apply()
+
+
+@pytest.mark.parametrize("name", MYSQL)
+def test_what_somebody_did_in_mysql_has_a_name(ground: Ground, name: str) -> None:
+    if "password" in name:
+        time.sleep(1.1)  # the server tells in whole seconds when a password was changed
+    find_and_mend(ground, MYSQL[name])
+
+
+@pytest.mark.parametrize("name", OTHER)
+def test_what_somebody_did_elsewhere_has_a_name(ground: Ground, name: str) -> None:
+    find_and_mend(ground, OTHER[name])
+
+
+def test_what_a_grant_that_is_over_leaves_behind_has_a_name(ground: Ground) -> None:
+    until = {"role": "operator", "on": "drift_subject", "until": "2030-01-31"}
+    people = {**PEOPLE, "ben": [*PEOPLE["ben"], until]}
+    try:
+        ground.people(people)
+        ground.apply()
+        assert not ground.look()
+        ground.people(people, dt.date(2030, 2, 1))
+        found = ground.look()
+        assert {(one.kind, one.object, one.system) for one in found} == {
+            (K.EXPIRED, "ben", "mysql"),
+            (K.EXPIRED, "ben", "s3"),
+        }
+        assert "ended on 2030-01-31" in str([change.why for one in found for change in one.changes])
+        ground.apply()
+        assert not ground.look()
+    finally:
+        ground.people(PEOPLE)
+        ground.apply()
+
+
+def test_every_kind_has_a_meaning() -> None:
+    assert set(MEANINGS) == set(DriftKind)
