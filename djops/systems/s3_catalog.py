@@ -59,7 +59,7 @@ def read(server: S3, buckets: Iterable[str]) -> IamCatalog:
         managed=dict(zip(arns, managed, strict=True)),
         buckets={name: one for name, one in zip(names, looked, strict=True) if one is not None},
         roles=tuple(role["RoleName"] for role in roles),
-        unread=tuple(unread),
+        unread=tuple(sorted(unread)),
     )
 
 

@@ -179,15 +179,15 @@ class Oracle:
                 self.spares[bucket, user] = self._upload(bucket, "b/x/1")
         self.client.delete_public_access_block(**where)
         self.client.put_bucket_acl(**where, ACL=world.acls.get(bucket, "private"))
+        if blocks:
+            configuration = {block: block in blocks for block in BLOCKS}
+            self.client.put_public_access_block(**where, PublicAccessBlockConfiguration=configuration)
         if world.buckets.get(bucket) is not None:
             try:
                 self.client.put_bucket_policy(**where, Policy=json.dumps(world.buckets[bucket]))
             except ClientError as error:
                 assert error.response["Error"]["Code"] in ("InvalidArgument", "MalformedPolicy"), error
                 refused = 1
-        if blocks:
-            configuration = {block: block in blocks for block in BLOCKS}
-            self.client.put_public_access_block(**where, PublicAccessBlockConfiguration=configuration)
         return refused
 
     def compare(self, tally: Tally) -> None:
