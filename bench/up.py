@@ -29,7 +29,7 @@ from djops.systems.local.ceph_config import keyrings
 from djops.systems.paths import server_account
 
 ROUNDS = 7
-PATIENCE = 60.0
+PATIENCE = 120.0
 PROJECT = "djops_bench"
 PROJECT_FILE = f"""\
 version: 1
