@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
+from djops.compile.mysql_manager import SCHEMA_PRIVILEGES
 from djops.compile.mysql_state import Account, AccountId, Edge, Held, MysqlState, Scope
 from djops.errors import DjopsError, ManyErrors, NotManagedError
 from djops.plan.change import Change, Risk
@@ -27,9 +28,7 @@ from djops.plan.mysql_changes import (
 
 _NOBODY = Account(kind=None, project=None)
 
-ADMINISTERED = frozenset(
-    {"SELECT", "INSERT", "UPDATE", "DELETE", "CREATE", "DROP", "REFERENCES", "INDEX", "ALTER", "GRANT OPTION"}
-)
+ADMINISTERED = frozenset({*SCHEMA_PRIVILEGES, "GRANT OPTION"})
 """What djops' own account holds on each schema of the pipeline, and so may give to others and take back."""
 
 NOT_WANTED = ("nothing in the project file gives it",)

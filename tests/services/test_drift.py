@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from djops.compile.mysql_manager import SCHEMA_PRIVILEGES
 from djops.errors import DjopsError
 from djops.model.project import Project
 from djops.plan.drift_kinds import MEANINGS, Drift, DriftKind
@@ -22,7 +23,6 @@ from djops.services import access, drift, schemas
 from djops.services.access import Servers, Wanted
 from djops.services.site import open_site
 from djops.systems.connections import Secret
-from djops.systems.local.mysql import SCHEMA_PRIVILEGES
 from djops.systems.mysql import Mysql
 from djops.systems.s3 import S3
 from tests.conftest import LabUnderTest
@@ -111,10 +111,10 @@ def ground(lab: LabUnderTest) -> Iterator[Ground]:
         yield made
         made.people({})
         made.apply()
-        for schema in GRAPH.schemas:
+        for schema in sorted(GRAPH.schemas):
             root.query(f"DROP DATABASE IF EXISTS {schema}")
-            pattern = schema.replace("_", "\\_")
-            root.query(f"REVOKE {SCHEMA_PRIVILEGES}, GRANT OPTION ON `{pattern}`.* FROM 'djops'@'%'")
+            rights, pattern = ", ".join(SCHEMA_PRIVILEGES), schema.replace("_", "\\_")
+            root.query(f"REVOKE IF EXISTS {rights}, GRANT OPTION ON `{pattern}`.* FROM 'djops'@'%'")
 
 
 @dataclass(frozen=True)
