@@ -31,6 +31,7 @@ TWO = {
     "schemas list": "a table lacks its grants or its job table",
     "plan": "the servers differ from `djops.yaml`",
     "can": "the answer is no",
+    "explain": "not allowed, or an error's text that is not known",
     "smoke": "a role may do something other than it should",
 }
 """What exit status 2 means, for the commands that give it."""

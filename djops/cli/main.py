@@ -39,6 +39,7 @@ TOPICS = (
             ("revoke", "djops.cli.revoke", "Take a role back, everywhere at once."),
             ("users", "djops.cli.users", "Add, list, show and remove people and services."),
             ("can", "djops.cli.can", "Tell whether somebody may do something, and why."),
+            ("explain", "djops.cli.explain", "Show the whole chain behind a right, or what an error means."),
         ),
     ),
     (

@@ -23,9 +23,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from djops.errors import ClientError
+from djops.errors import ClientError, UsageError
 from djops.model.graph import TableName
 from djops.model.names import Tier, job_table_of
+from djops.model.nearest import advice
 from djops.model.project import Store
 from djops.systems.client_errors import explain_remote, explained
 from djops.systems.connections import MysqlConnection, Secret
@@ -237,6 +238,76 @@ def create_job_tables(
 def _has_parent_key(instance: Any, target: Any) -> bool:  # noqa: ANN401  the client has no types
     instance.connection.dependencies.load()
     return bool(target.parents(primary=True))
+
+
+@dataclass(frozen=True)
+class Reached:
+    """A table that a cascade reaches.
+
+    Attributes:
+        table: The table.
+        rows: How many of its rows.
+        named: By attribute, how many of these rows hold which of the names that were looked for.
+    """
+
+    table: TableName
+    rows: int
+    named: Mapping[str, Mapping[str, int]]
+
+
+def cascade(
+    instance: Any,  # noqa: ANN401  the client has no types
+    table: TableName,
+    where: Mapping[str, str],
+    names: Sequence[str],
+) -> tuple[Reached, ...]:
+    """Count the rows that deleting from a table would reach, the way the client's own delete finds them.
+
+    Args:
+        instance: A client opened as an account that sees the whole pipeline.
+        table: The table.
+        where: Values of its attributes that the rows concerned have; all rows when empty.
+        names: Names of people to look for in the rows.
+
+    Returns:
+        The table, then those that depend on it, parents before children.
+
+    Raises:
+        UsageError: ``E_UNKNOWN`` for an attribute that the table does not have.
+        ClientError: The table is not there.
+    """
+    from datajoint import Diagram
+
+    with explained(f"reading {table}"):
+        instance.Schema(table.schema, create_schema=False, create_tables=False)
+        start = instance.FreeTable(f"`{table.schema}`.`{table.table}`")
+        attributes = list(start.heading.names)
+    for attribute in where:
+        # The client takes a restriction to attributes that are not there for no restriction at all.
+        if attribute not in attributes:
+            raise UsageError(
+                f"{table} has no attribute {attribute!r}",
+                code="E_UNKNOWN",
+                hint=advice(attribute, attributes, what="attributes"),
+            )
+    with explained(f"counting what depends on {table}"):
+        found = Diagram.cascade(start & dict(where) if where else start)
+        return tuple(_reached(part, names) for part in found)
+
+
+def _reached(part: Any, names: Sequence[str]) -> Reached:  # noqa: ANN401  the client has no types
+    """Count the rows of one table, and those that name somebody."""
+    import datajoint
+
+    schema, table = (name.strip("`") for name in part.full_table_name.split("`.`"))
+    rows, named = len(part), {}
+    texts = [a.name for a in part.heading.attributes.values() if a.type.startswith(("varchar", "char"))]
+    for text in texts if rows and names else ():
+        groups = datajoint.U(text).aggr(part & [{text: name} for name in names], rows="count(*)")
+        found = {row[text]: row["rows"] for row in groups.to_dicts()}
+        if found:
+            named[text] = found
+    return Reached(TableName(schema, table), rows, named)
 
 
 def run_pipeline(

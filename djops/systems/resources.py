@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 import yaml
 
 import djops
 from djops.errors import InstallError
+from djops.model.error_texts import ErrorTexts, error_texts
 from djops.model.roles import RoleModel, role_model
 
 
@@ -38,3 +40,18 @@ def load_roles() -> RoleModel:
     """
     path = shipped("policies/roles.yaml")
     return role_model(yaml.safe_load(path.read_text(encoding="utf-8")), str(path))
+
+
+@functools.cache
+def load_error_texts() -> ErrorTexts:
+    """Read the shipped catalogue of errors.
+
+    Returns:
+        What texts of the client and the servers mean.
+
+    Raises:
+        ConfigError: ``E_ERRORS`` when the file was damaged.
+    """
+    path = shipped("policies/errors.yaml")
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    return error_texts(yaml.load(path.read_text(encoding="utf-8"), loader), str(path))  # noqa: S506

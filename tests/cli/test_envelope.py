@@ -43,6 +43,7 @@ FAILING = {
     "users show": ["users", "show", "alice"],
     "users remove": ["users", "remove", "alice"],
     "can": ["can", "alice", "insert", "ephys.Recording"],
+    "explain": ["explain", "alice", "read", "ephys"],
     "connect": ["connect", "mysql"],
     "credentials": ["credentials", "alice", "--to", "there"],
     "smoke": ["smoke"],
