@@ -204,18 +204,6 @@ def test_traps_in_memory(more: dict[str, object], kind: str) -> None:
     assert kind in {trap.kind for trap in MysqlReader(catalog(**more)).traps()}
 
 
-def test_what_the_catalog_leaves_open_is_said() -> None:
-    alice = AccountId("alice")
-    rows = {
-        Held(alice, Scope("lab_%")): frozenset({"SELECT", "INSERT"}),
-        Held(alice, Scope("lab%")): frozenset({"INSERT"}),
-    }
-    reader = MysqlReader(catalog(edges={}, defaults=frozenset(), privileges=rows))
-    assert reader.decide(alice, "INSERT", "lab_ephys").certain
-    read = reader.decide(alice, "SELECT", "lab_ephys")
-    assert (read.allowed, read.certain) == (True, False)
-
-
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
