@@ -31,6 +31,8 @@ TWO = {
     "schemas list": "a table lacks its grants or its job table",
     "plan": "the servers differ from `djops.yaml`",
     "can": "the answer is no",
+    "expire": "with `--dry-run`: something would be revoked",
+    "drift": "something on the servers is not as `djops.yaml` says",
     "explain": "not allowed, or an error's text that is not known",
     "smoke": "a role may do something other than it should",
 }

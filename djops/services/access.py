@@ -285,15 +285,19 @@ def what_is_over(wanted: Wanted, environment: str, compiled: Compiled, inventory
         compiled: The same, compiled as of today.
         inventory: The tables that exist.
     """
-    why = _lines_over(wanted)
+    why = lines_over(wanted)
     if not why:
         return Ended()
     always = compile_all(replace(wanted, today=dt.date.min), environment, compiled.graph, inventory)
     return what_ended((always.mysql, always.s3), (compiled.mysql, compiled.s3), why)
 
 
-def _lines_over(wanted: Wanted) -> Mapping[str, tuple[str, ...]]:
-    """Return for each principal the lines of the project file that are over."""
+def lines_over(wanted: Wanted) -> Mapping[str, tuple[str, ...]]:
+    """Return for each principal the lines of the project file that are over.
+
+    Args:
+        wanted: The project and the day.
+    """
     found: dict[str, tuple[str, ...]] = {}
     for name in wanted.project.principals:
         lines = tuple(
@@ -504,13 +508,16 @@ def _unmanaged(servers: Servers, found: MysqlState) -> tuple[str, ...]:
     )
 
 
-def apply(servers: Servers, plan: Plan, progress: Progress | None = None) -> Applied:
+def apply(
+    servers: Servers, plan: Plan, progress: Progress | None = None, *, command: str = "apply"
+) -> Applied:
     """Carry out a plan, change by change, narrowing before widening.
 
     Args:
         servers: The servers; the caller holds :meth:`Servers.changing`.
         plan: What to do; the very objects that were shown.
         progress: Who wants to know.
+        command: What the journal shall call it, and what goes on from where it stopped.
 
     Returns:
         What was done.
@@ -521,7 +528,7 @@ def apply(servers: Servers, plan: Plan, progress: Progress | None = None) -> App
     done: list[Change] = []
     if plan.changes:
         file = journal.digest(servers.site.project_file)
-        journal.record(servers.site.lab, "apply", changes=str(len(plan.changes)), file=file)
+        journal.record(servers.site.lab, command, changes=str(len(plan.changes)), file=file)
     with (progress or Silent()).step("Bringing the servers to what djops.yaml says") as step:
         for change in plan.changes:
             step.note(f"{len(done) + 1} of {len(plan.changes)}: {change.describe()}")
@@ -536,7 +543,7 @@ def apply(servers: Servers, plan: Plan, progress: Progress | None = None) -> App
                     hint=f"{error.hint}; "
                     * bool(error.hint)
                     + "no change is half done and nothing was opened too wide; once the cause is mended, "
-                    "`djops apply` goes on from here",
+                    f"`djops {command}` goes on from here",
                     code=error.code if error.code == "E_SERVER" else None,
                 ) from error
             done.append(change)

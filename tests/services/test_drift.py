@@ -4,28 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
-import json
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
-from djops.compile.mysql_manager import SCHEMA_PRIVILEGES
 from djops.errors import DjopsError
-from djops.model.project import Project
-from djops.plan.drift_kinds import MEANINGS, Drift, DriftKind
-from djops.plan.operations import AwsCall, MarkSecret, Operation, VaultCall
+from djops.plan.drift_kinds import MEANINGS, DriftKind
+from djops.plan.operations import AwsCall, MarkSecret, VaultCall
 from djops.plan.s3_changes import BLOCKS, DeletePrincipal
-from djops.services import access, drift, schemas
-from djops.services.access import Servers, Wanted
-from djops.services.site import open_site
-from djops.systems.connections import Secret
-from djops.systems.mysql import Mysql
-from djops.systems.s3 import S3
 from tests.conftest import LabUnderTest
+from tests.support.ground import Ground, Step, ground_of
 from tests.support.projects import pipeline
 
 GRAPH = pipeline({"drift_subject": [], "drift_ephys": ["drift_subject"], "drift_late": []}, ())
@@ -38,83 +29,14 @@ TABLES = (
     "drift_ephys.`_imported` (k INT PRIMARY KEY, v INT, FOREIGN KEY (k) REFERENCES drift_subject.subject(k))",
     "drift_ephys.`~~imported` (k INT PRIMARY KEY)",
 )
-DAY = dt.date(2030, 1, 1)
-
-
-@dataclass
-class Ground:
-    """Servers that stay connected, with two people, two schemas and root beside."""
-
-    servers: Servers
-    root: Mysql
-    wanted: Wanted
-
-    def people(self, people: dict[str, list[dict[str, Any]]], today: dt.date = DAY) -> None:
-        data = self.servers.site.project.model_dump() | {
-            "people": {name: {"grants": grants} for name, grants in people.items()}
-        }
-        project = Project.model_validate(data)
-        self.servers.site = replace(self.servers.site, project=project)
-        self.wanted = Wanted.of(project, GRAPH, today)
-
-    def apply(self) -> None:
-        with self.servers.changing("test", 10):
-            access.apply(self.servers, access.make_plan(self.servers, self.wanted))
-
-    def look(self) -> tuple[Drift, ...]:
-        report = drift.look(self.servers, self.wanted)
-        told = {id(change) for one in report.drift for change in one.changes}
-        assert {id(change) for change in report.plan.changes} <= told, "a change without a name"
-        return report.drift
-
-    def by_hand(self, steps: Sequence[Step]) -> None:
-        for step in steps:
-            if isinstance(step, str):
-                self.root.query(step)
-            elif callable(step):
-                step(self)
-            else:
-                access.execute(self.servers, step)
-
-    @cached_property
-    def s3_root(self) -> S3:
-        """The object store as its account's root."""
-        kept = json.loads((self.servers.site.lab / "secrets" / "s3-root.json").read_text())
-        key = {"access_key": kept["access_key"], "secret_key": Secret(kept["secret_key"])}
-        return S3(replace(self.servers.site.s3, **key))
-
-    def mend(self, found: Sequence[Drift]) -> None:
-        """Do what the drift says: apply, or what the database administrator is asked for."""
-        for one in found:
-            if one.remedy.startswith("database administrator: "):
-                self.root.query(one.remedy.removeprefix("database administrator: ").split("; then ")[0])
-            if one.remedy == "djops schemas sync":
-                missing = schemas.survey(self.servers, self.wanted)
-                with self.servers.changing("test", 10):
-                    tables = [table for info in missing for table in info.missing_job_tables]
-                    schemas.sync(self.servers, self.wanted, tuple(tables))
-        self.apply()
 
 
 @pytest.fixture(scope="module")
 def ground(lab: LabUnderTest) -> Iterator[Ground]:
-    site = open_site(lab.project_file)
-    assert site.mysql_root is not None
-    with Servers(site) as servers, Mysql(site.mysql_root) as root:
-        made = Ground(servers, root, Wanted.of(site.project, GRAPH))
-        for schema in ("drift_subject", "drift_ephys"):
-            root.query(f"CREATE DATABASE {schema}")
-        for table in TABLES:
-            root.query(f"CREATE TABLE {table}")
+    with ground_of(lab, GRAPH, TABLES) as made:
         made.people(PEOPLE)
         made.apply()
         yield made
-        made.people({})
-        made.apply()
-        for schema in sorted(GRAPH.schemas):
-            root.query(f"DROP DATABASE IF EXISTS {schema}")
-            rights, pattern = ", ".join(SCHEMA_PRIVILEGES), schema.replace("_", "\\_")
-            root.query(f"REVOKE IF EXISTS {rights}, GRANT OPTION ON `{pattern}`.* FROM 'djops'@'%'")
 
 
 @dataclass(frozen=True)
@@ -138,7 +60,6 @@ def iam(action: str, **parameters: object) -> AwsCall:
     return AwsCall("iam", action, parameters)
 
 
-Step = str | Operation | Callable[[Ground], object]
 K = DriftKind
 OPEN = '{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"s3:*","Resource":"*"}]}'
 READS_ALL = {"policy": 'path "*" { capabilities = ["read"] }'}

@@ -1,0 +1,229 @@
+"""Expiry on real servers: it takes away what ended and nothing else, whoever is down meanwhile."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import shlex
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from djops.compile.mysql_state import AccountId, Edge
+from djops.compile.s3 import POLICY_NAME
+from djops.plan.change import Risk
+from djops.plan.operations import AwsCall
+from djops.plan.s3_changes import canonical
+from djops.services import expiry
+from djops.systems import journal
+from djops.systems.connections import MysqlConnection, S3Connection
+from djops.systems.mysql import Mysql
+from djops.systems.ports import free_ports
+from djops.systems.s3 import S3
+from tests.conftest import LabUnderTest
+from tests.support.cli import djops
+from tests.support.ground import Ground, ground_of
+from tests.support.projects import pipeline
+
+GRAPH = pipeline({"expiry_subject": [], "expiry_ephys": ["expiry_subject"]}, ())
+TABLES = ("expiry_subject.subject (k INT PRIMARY KEY)", "expiry_ephys.recording (k INT PRIMARY KEY)")
+OVER = {"role": "operator", "on": "expiry_ephys", "until": "2030-01-31"}
+STAYS = {"role": "viewer", "on": "expiry_subject"}
+PEOPLE = {"ada": [STAYS, OVER], "ben": [{"role": "analyst", "on": "expiry_ephys"}]}
+AFTER = dt.date(2030, 2, 1)
+ADA, BEN = AccountId("ada"), AccountId("ben")
+OPERATOR, VIEWER = AccountId("expiry_ephys:operator"), AccountId("expiry_subject:viewer")
+
+
+@pytest.fixture(scope="module")
+def whole_ground(lab: LabUnderTest) -> Iterator[Ground]:
+    with ground_of(lab, GRAPH, TABLES) as made:
+        yield made
+
+
+@pytest.fixture
+def ground(whole_ground: Ground) -> Ground:
+    """People as of the day before; then their grant is over."""
+    whole_ground.people(PEOPLE)
+    whole_ground.apply()
+    whole_ground.people(PEOPLE, AFTER)
+    return whole_ground
+
+
+def expire(ground: Ground, *, dry_run: bool = False) -> expiry.Expired:
+    return expiry.expire(ground.servers, ground.wanted, dry_run=dry_run, lock_wait=10)
+
+
+def document(ground: Ground, who: str) -> str:
+    return canonical(ground.servers.s3.user(who).policies.get(POLICY_NAME))
+
+
+def test_what_ended_goes_and_everything_else_stays(ground: Ground) -> None:
+    bens = document(ground, "ben")
+    expired = expire(ground)
+    assert not expired.pending
+    assert len(expired.done) == len(expired.plan.changes)
+    assert {change.risk for change in expired.done} == {Risk.NARROWS}
+    assert "people.ada.grants[1]: operator on expiry_ephys ended on 2030-01-31" in expired.over["ada"]
+    state = ground.servers.mysql.read_state()
+    assert Edge(VIEWER, ADA) in state.defaults
+    assert not any(edge.member == ADA and edge.role != VIEWER for edge in state.edges)
+    assert OPERATOR not in state.accounts
+    assert "expiry_ephys" not in document(ground, "ada")
+    assert "expiry_subject" in document(ground, "ada")
+    assert document(ground, "ben") == bens
+    assert expire(ground).plan.is_empty
+    assert not ground.look()
+    assert journal.last(ground.servers.site.lab, "expire")["changes"] == "1"
+
+
+def test_what_somebody_did_by_hand_is_left_for_apply(ground: Ground) -> None:
+    ground.by_hand(
+        [
+            "GRANT DELETE ON expiry_ephys.recording TO ben",
+            "REVOKE 'expiry_ephys:analyst' FROM ben",
+            f"GRANT '{OPERATOR.user}' TO ben",
+            f"REVOKE '{VIEWER.user}' FROM ada",
+        ]
+    )
+    expire(ground)
+    state = ground.servers.mysql.read_state()
+    assert not any(edge.member == ADA for edge in state.edges), "nothing is given"
+    assert any(held.grantee == BEN for held in state.privileges), "nothing else is mended"
+    assert {one.kind for one in ground.look()} == {"table grant", "missing role"}
+    ground.apply()
+
+
+def test_a_policy_that_was_narrowed_by_hand_is_not_widened(ground: Ground) -> None:
+    statements = ground.servers.s3.user("ada").policies[POLICY_NAME]["Statement"]
+    kept = [one for one in statements if one["Action"] != ["s3:ListBucket"]]
+    policy = canonical({"Version": "2012-10-17", "Statement": kept})
+    parameters = {"UserName": "ada", "PolicyName": POLICY_NAME, "PolicyDocument": policy}
+    ground.by_hand([AwsCall("iam", "PutUserPolicy", parameters)])
+    expire(ground)
+    assert "expiry_ephys" not in document(ground, "ada")
+    assert "expiry_subject" in document(ground, "ada")
+    assert "ListBucket" not in document(ground, "ada")
+    ground.apply()
+    assert "ListBucket" in document(ground, "ada")
+
+
+def test_looking_changes_nothing(ground: Ground) -> None:
+    before = ground.servers.mysql.read_state()
+    expired = expire(ground, dry_run=True)
+    assert not expired.plan.is_empty
+    assert not expired.done
+    assert ground.servers.mysql.read_state() == before
+
+
+def test_without_a_grant_that_is_over_no_server_is_asked(ground: Ground) -> None:
+    ground.people({"ada": [STAYS]}, AFTER)
+    servers, ground.servers.mysql = ground.servers.mysql, Mysql(gone(ground.servers.site.mysql))
+    try:
+        assert expire(ground) == expiry.Expired({}, expire(ground).plan)
+    finally:
+        ground.servers.mysql = servers
+
+
+def gone(connection: MysqlConnection) -> MysqlConnection:
+    """A server that does not answer: nobody listens on its port."""
+    return replace(connection, port=free_ports(1)[0])
+
+
+def gone_s3(connection: S3Connection) -> S3Connection:
+    return replace(connection, admin_endpoint=f"https://127.0.0.1:{free_ports(1)[0]}")
+
+
+def without_mysql(ground: Ground) -> Callable[[], None]:
+    real, ground.servers.mysql = ground.servers.mysql, Mysql(gone(ground.servers.site.mysql))
+    return lambda: setattr(ground.servers, "mysql", real)
+
+
+def without_s3(ground: Ground) -> Callable[[], None]:
+    real, ground.servers.s3 = ground.servers.s3, S3(gone_s3(ground.servers.site.s3))
+    return lambda: setattr(ground.servers, "s3", real)
+
+
+@pytest.mark.parametrize(("down", "does"), [(without_mysql, "s3"), (without_s3, "mysql")])
+def test_while_one_server_is_down_the_other_is_done_and_the_rest_is_pending(
+    ground: Ground, down: Callable[[Ground], Callable[[], None]], does: str
+) -> None:
+    back = down(ground)
+    try:
+        expired = expire(ground)
+    finally:
+        back()
+    assert {change.system for change in expired.done} == {does}
+    assert [error.code for error in expired.pending] == ["E_SERVER"]
+    left = ground.look()
+    assert {(one.kind, one.system) for one in left} == {("expired", "s3" if does == "mysql" else "mysql")}
+    assert not expire(ground).pending
+    assert not ground.look()
+
+
+def test_as_a_command(lab: LabUnderTest, ground: Ground) -> None:
+    ground.people({})
+    ground.apply()
+    before = lab.project_file.read_text()
+    over = "\n  ada: {grants: [{role: viewer, on: ephys, until: 2026-01-31}]}\n"
+    lab.project_file.write_text(before.replace("people:\n", f"people:{over}", 1))
+    try:
+        quiet = djops("expire", "--json", cwd=lab.repository)
+        assert quiet.status == 0, quiet.stderr
+        assert quiet.answer["data"]["done"] == 0
+        assert list(quiet.answer["data"]["over"]) == ["ada"]
+        wrong = djops("expire", "--dry-run", "--install-timer", cwd=lab.repository)
+        assert wrong.status == 1
+    finally:
+        lab.project_file.write_text(before)
+
+
+@pytest.fixture
+def odd_place(lab: LabUnderTest, tmp_path: Path) -> Path:
+    place = tmp_path / 'odd 100% $HOME "x"'
+    place.mkdir()
+    (place / "djops.yaml").write_text(lab.project_file.read_text())
+    (place / "src").symlink_to(lab.repository / "src")
+    return place
+
+
+def test_the_timer_runs_the_very_command(lab: LabUnderTest, odd_place: Path, tmp_path: Path) -> None:
+    config = tmp_path / "config"
+    env = {"XDG_CONFIG_HOME": str(config), "PATH": f"{tmp_path}:/usr/bin:/bin"}
+    (tmp_path / "systemctl").write_text(f'#!/bin/sh\necho "$@" >> "{tmp_path}/asked"\n')
+    (tmp_path / "systemctl").chmod(0o755)
+    done = djops("expire", "--install-timer", "--json", cwd=odd_place, env=env)
+    assert done.status == 0, done.stderr
+    assert done.answer["data"]["timer"]["active"] is True
+    asked = (tmp_path / "asked").read_text().splitlines()
+    assert asked == ["--user daemon-reload", "--user enable --now djops-expire-demo_lab-local.timer"]
+    service = config / "systemd" / "user" / "djops-expire-demo_lab-local.service"
+    assert service.stat().st_mode & 0o077 == 0
+    (line,) = [line for line in service.read_text().splitlines() if line.startswith("ExecStart=")]
+    words = shlex.split(line.removeprefix("ExecStart=").replace("%%", "%").replace("$$", "$"))
+    assert subprocess.run(words, cwd="/", check=False).returncode == 0
+    verified = subprocess.run(
+        ["systemd-analyze", "--user", "verify", str(service)], capture_output=True, text=True, check=False
+    )
+    assert "djops" not in verified.stderr, verified.stderr
+    removed = djops("expire", "--remove-timer", cwd=odd_place, env=env)
+    assert removed.status == 0
+    assert not list(service.parent.iterdir())
+
+
+def test_without_systemd_the_timer_says_what_is_left_to_do(odd_place: Path, tmp_path: Path) -> None:
+    (tmp_path / "systemctl").write_text("#!/bin/sh\nexit 1\n")
+    (tmp_path / "systemctl").chmod(0o755)
+    env = {"XDG_CONFIG_HOME": str(tmp_path / "config"), "PATH": f"{tmp_path}:/usr/bin:/bin"}
+    done = djops("expire", "--install-timer", cwd=odd_place, env=env)
+    assert done.status == 0, done.stderr
+    assert "systemd does not run for this user here" in done.stdout
+    crontab = done.stdout.splitlines()[-1]
+    assert crontab.startswith("  2 * * * *  ")
+    command = crontab.removeprefix("  2 * * * *  ").replace("\\%", "%")
+    ran = subprocess.run(["sh", "-c", f"{command} --json"], capture_output=True, check=False, cwd="/")
+    assert ran.returncode == 0, ran.stderr
+    assert json.loads(ran.stdout)["data"]["done"] == 0
