@@ -33,6 +33,7 @@ TWO = {
     "can": "the answer is no",
     "expire": "with `--dry-run`: something would be revoked",
     "drift": "something on the servers is not as `djops.yaml` says",
+    "verify": "the deciders differ, or a theorem does not hold",
     "explain": "not allowed, or an error's text that is not known",
     "smoke": "a role may do something other than it should",
 }

@@ -41,6 +41,8 @@ TOPICS = (
             ("drift", "djops.cli.drift", "Name what somebody changed on the servers, and what mends it."),
             ("expire", "djops.cli.expire", "Revoke what grants that are over left behind; for cron."),
             ("can", "djops.cli.can", "Tell whether somebody may do something, and why."),
+            ("who", "djops.cli.who", "Tell who may do something, by djops.yaml and on the servers."),
+            ("verify", "djops.cli.verify", "Prove that the servers do what djops.yaml says, and no more."),
             ("explain", "djops.cli.explain", "Show the whole chain behind a right, or what an error means."),
         ),
     ),

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from djops.compile.s3_manager import SCRATCH
 from djops.compile.vault import secret_path
-from djops.errors import DjopsError, ManyErrors, UsageError
+from djops.errors import DjopsError, UsageError
 from djops.model.graph import TableName
 from djops.model.nearest import advice
 from djops.model.roles import Capability, Role
@@ -212,27 +212,9 @@ def run(
         # Whoever is to wait, or to grant djops something, is told before anything was made.
         access.read_database(servers, [SCRATCH])
     removed = trial.remove_remains(site, told, lock_wait)
-    with trial.recorded(site) as current:
-        try:
-            cells = _try_roles(current.site(site, roles), current, roles, told, lock_wait)
-        except BaseException as error:
-            _remove_after(error, site, current, told, lock_wait)
-            raise
-        with told.step("Removing what the test made"):
-            trial.remove(site, current, lock_wait)
+    with trial.under_way(site, told, lock_wait) as current:
+        cells = _try_roles(current.site(site, roles), current, roles, told, lock_wait)
     return Report(current.schema, cells, removed)
-
-
-def _remove_after(
-    error: BaseException, site: Site, current: Trial, progress: Progress, lock_wait: float
-) -> None:
-    try:
-        with progress.step("Removing what the test made"):
-            trial.remove(site, current, lock_wait)
-    except DjopsError as second:
-        if isinstance(error, DjopsError):
-            raise ManyErrors([error, second]) from error
-        raise
 
 
 def _try_roles(

@@ -1,4 +1,4 @@
-"""What one smoke test makes, and removing it, however the test ended.
+"""What one test on real servers makes, and removing it, however the test ended.
 
 A record of what is about to be made is on disk before anything is made. Whoever makes it holds a lock on
 the record, which the kernel lets go of when the process dies: a record without a lock is left over.
@@ -10,16 +10,17 @@ import contextlib
 import fcntl
 import os
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from djops.compile.s3 import schema_prefixes
 from djops.compile.s3_manager import SCRATCH, scratch_project
 from djops.compile.sql import quote_identifier
-from djops.errors import ApplyError, DjopsError, LockedError
+from djops.errors import ApplyError, DjopsError, LockedError, ManyErrors
 from djops.model.graph import PipelineGraph
-from djops.model.project import Grant, Principal, Project, SchemaEntry, Store
+from djops.model.project import Grant, Principal, Project, SchemaEntry
 from djops.model.roles import Role
 from djops.plan.operations import AwsCall
 from djops.services import access
@@ -27,25 +28,29 @@ from djops.services.site import Site
 from djops.systems.files import read_json, write_json
 from djops.systems.paths import private_directory
 from djops.systems.progress import Progress
+from djops.systems.s3 import READERS
 
 
 @dataclass(frozen=True)
 class Trial:
-    """Everything one smoke test makes, named before it is made.
+    """Everything one test makes, named before it is made.
 
     Attributes:
         project: Name of the project that marks its principals.
         schema: Its scratch schema.
+        places: Buckets and key prefixes below which it puts objects besides those of its schema. Their
+            names begin with the schema's there, so that djops may remove them.
     """
 
     project: str
     schema: str
+    places: tuple[tuple[str, str], ...] = ()
 
     @classmethod
-    def fresh(cls, site: Site) -> Trial:
+    def fresh(cls, site: Site, places: Iterable[tuple[str, str]] = ()) -> Trial:
         """Think of names that nothing has yet."""
         token = secrets.token_hex(3)
-        return cls(scratch_project(site.project.project, token), SCRATCH + token)
+        return cls(scratch_project(site.project.project, token), SCRATCH + token, tuple(places))
 
     @property
     def token(self) -> str:
@@ -87,18 +92,60 @@ def _record(site: Site, current: Trial) -> Path:
 
 
 @contextlib.contextmanager
-def recorded(site: Site) -> Iterator[Trial]:
+def under_way(
+    site: Site, progress: Progress, lock_wait: float, places: Iterable[tuple[str, str]] = ()
+) -> Iterator[Trial]:
+    """Think of a test, and remove everything it made when the context is left, in whatever way.
+
+    Args:
+        site: The environment.
+        progress: Who wants to know.
+        lock_wait: Seconds to wait for another djops.
+        places: Where it will put objects besides.
+
+    Yields:
+        The test.
+
+    Raises:
+        ApplyError: ``E_SMOKE_REMAINS`` when something could not be removed; the next test tries again.
+    """
+    with recorded(site, places) as current:
+        try:
+            yield current
+        except BaseException as error:
+            _remove_after(error, site, current, progress, lock_wait)
+            raise
+        with progress.step("Removing what the test made"):
+            remove(site, current, lock_wait)
+
+
+def _remove_after(
+    error: BaseException, site: Site, current: Trial, progress: Progress, lock_wait: float
+) -> None:
+    try:
+        with progress.step("Removing what the test made"):
+            remove(site, current, lock_wait)
+    except DjopsError as second:
+        if isinstance(error, DjopsError):
+            raise ManyErrors([error, second]) from error
+        raise
+
+
+@contextlib.contextmanager
+def recorded(site: Site, places: Iterable[tuple[str, str]] = ()) -> Iterator[Trial]:
     """Think of a test and keep a record of it until :func:`remove` has removed what it made.
 
     Args:
         site: The environment.
+        places: Where it will put objects besides.
 
     Yields:
         The test.
     """
-    current = Trial.fresh(site)
+    current = Trial.fresh(site, places)
     path = _record(site, current)
-    write_json(path, {"project": current.project, "schema": current.schema})
+    record = {"project": current.project, "schema": current.schema, "places": current.places}
+    write_json(path, record)
     with _held(path) as ours:
         if not ours:
             raise LockedError("another smoke test took this one's record", hint="run it again")
@@ -143,7 +190,8 @@ def remove_remains(site: Site, progress: Progress, lock_wait: float) -> tuple[st
         with _held(path) as ours:
             found = read_json(path) if ours else None
             if found is not None:
-                left = Trial(str(found["project"]), str(found["schema"]))
+                places = tuple((str(bucket), str(prefix)) for bucket, prefix in found.get("places", ()))
+                left = Trial(str(found["project"]), str(found["schema"]), places)
                 with progress.step(f"Removing what an earlier test left behind ({left.schema})"):
                     remove(site, left, lock_wait)
                 removed.append(left.schema)
@@ -175,7 +223,7 @@ def remove(site: Site, current: Trial, lock_wait: float) -> None:
         raise ApplyError(
             f"the test left {current.schema} behind: {'; '.join(str(error) for error in failed)}",
             code="E_SMOKE_REMAINS",
-            hint="the next `djops smoke` removes it first",
+            hint="the next `djops smoke` or `djops verify --live` removes it first",
         ) from failed[0]
     _record(site, current).unlink(missing_ok=True)
 
@@ -190,20 +238,26 @@ def _remove_schema(servers: access.Servers, current: Trial, lock_wait: float) ->
 
 
 def _remove_objects(servers: access.Servers, current: Trial, lock_wait: float) -> None:
-    for store in servers.site.project.stores.values():
-        for prefix in schema_prefixes(store, current.schema):
-            for versions in _versions(servers, store, prefix):
-                delete = {"Bucket": store.bucket, "Delete": {"Objects": versions, "Quiet": True}}
-                errors = servers.s3.call(AwsCall("s3", "DeleteObjects", delete)).get("Errors")
-                if errors:
-                    raise ApplyError(f"{len(errors)} objects below {prefix} could not be deleted")
+    stores = servers.site.project.stores.values()
+    places = [(store.bucket, prefix) for store in stores for prefix in schema_prefixes(store, current.schema)]
+    places += [(bucket, f"{prefix}{current.schema}") for bucket, prefix in current.places]
+    with ThreadPoolExecutor(READERS) as pool:
+        list(pool.map(lambda place: _remove_below(servers, *place), places))
 
 
-def _versions(servers: access.Servers, store: Store, prefix: str) -> Iterator[Sequence[Mapping[str, str]]]:
+def _remove_below(servers: access.Servers, bucket: str, prefix: str) -> None:
+    for versions in _versions(servers, bucket, prefix):
+        delete = {"Bucket": bucket, "Delete": {"Objects": versions, "Quiet": True}}
+        errors = servers.s3.call(AwsCall("s3", "DeleteObjects", delete)).get("Errors")
+        if errors:
+            raise ApplyError(f"{len(errors)} objects below {prefix} could not be deleted")
+
+
+def _versions(servers: access.Servers, bucket: str, prefix: str) -> Iterator[Sequence[Mapping[str, str]]]:
     """Yield all versions and deletion marks below a prefix, 1000 at most; the taker deletes them."""
     before: Sequence[Mapping[str, str]] | None = None
     while True:
-        asked = {"Bucket": store.bucket, "Prefix": prefix}
+        asked = {"Bucket": bucket, "Prefix": prefix}
         answer = servers.s3.call(AwsCall("s3", "ListObjectVersions", asked))
         listed = [*answer.get("Versions", ()), *answer.get("DeleteMarkers", ())]
         versions = [{"Key": item["Key"], "VersionId": item["VersionId"]} for item in listed]

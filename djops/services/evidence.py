@@ -1,0 +1,272 @@
+"""What the model says and what the servers' own catalogs say, side by side, for whoever compares them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from urllib.parse import urlsplit
+
+from djops.compile.mysql import Inventory
+from djops.compile.mysql_state import AccountId, Edge, MysqlCatalog
+from djops.compile.rights import Right, Rights, compile_rights
+from djops.compile.s3_manager import MANAGER
+from djops.compile.sql import quote_account
+from djops.errors import UndecidedError
+from djops.model.graph import PipelineGraph
+from djops.model.roles import DATA_TIERS, RoleModel
+from djops.proof.cells import ADMIN_OPTION, MysqlAsk, Places, Power, S3Ask, Tables, places_of
+from djops.proof.decision import Decision
+from djops.proof.iam_patterns import Dialect
+from djops.proof.iam_reader import IamReader
+from djops.proof.mysql_reader import MysqlReader
+from djops.proof.theorems import LOOPBACK, Situation, WeakPassword, undecided
+from djops.services.access import Servers, Wanted, require_power, whole_graph
+from djops.services.site import Site
+from djops.systems.mysql_passwords import weak_passwords
+
+INNER = ("mysql.infoschema", "mysql.session", "mysql.sys")
+"""Accounts that MySQL keeps for itself."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """The project and the servers at one moment.
+
+    Attributes:
+        wanted: What the project file wants.
+        graph: The pipeline as code, project file and database tell it.
+        rights: The model's rights.
+        inventory: The tables that exist.
+        mysql: The database's reader.
+        s3: The object store's reader; ``None`` for a project without stores.
+        tables: What each schema holds.
+        places: Where each schema's objects lie.
+        powers: The rights as powers, by principal and schema.
+        accounts: Each principal's database account, whether it exists or not.
+        keepers: Database accounts of the server itself and of djops.
+        iam_keepers: IAM users that are djops' own.
+        site: Where all this is.
+    """
+
+    wanted: Wanted
+    graph: PipelineGraph
+    rights: Rights
+    inventory: Inventory
+    mysql: MysqlReader
+    s3: IamReader | None
+    tables: Mapping[str, Tables]
+    places: Mapping[str, Places]
+    powers: Mapping[tuple[str, str], Sequence[Power]]
+    accounts: Mapping[str, AccountId]
+    keepers: frozenset[AccountId]
+    iam_keepers: frozenset[str]
+    site: Site
+
+    @cached_property
+    def _roles(self) -> Sequence[AccountId]:
+        catalog = self.mysql.catalog
+        made = {name for name, account in catalog.accounts.items() if account.kind == "role"}
+        return sorted(made | {edge.role for edge in catalog.edges})
+
+    def readers_of(self, schema: str) -> Sequence[AccountId]:
+        """Return the roles that read a schema by themselves.
+
+        Args:
+            schema: The schema.
+        """
+        return [role for role in self._roles if "SELECT" in self.mysql.privileges(role, schema)]
+
+    def situation(self, passwords: Sequence[WeakPassword] | None = None) -> Situation:
+        """Return what the theorems are about.
+
+        Args:
+            passwords: Accounts with passwords that others know; ``None`` where nobody looked.
+        """
+        return Situation(
+            mysql=self.mysql,
+            s3=self.s3,
+            schemas={schema: self.tables[schema].names for schema in self.graph.order},
+            places=self.places,
+            powers=self.powers,
+            accounts=frozenset(self.accounts.values()),
+            keepers=self.keepers,
+            iam_keepers=self.iam_keepers,
+            in_clear=in_clear(self.site),
+            passwords=passwords,
+        )
+
+
+def gather(servers: Servers, wanted: Wanted) -> Evidence:
+    """Read what both catalogs say, and what the model says of the same pipeline.
+
+    Args:
+        servers: The servers.
+        wanted: What the project file wants.
+
+    Returns:
+        Both, for every principal of the project and everybody else on the servers.
+
+    Raises:
+        DjopsError: A server does not answer, or does not show its catalog to djops.
+    """
+    project, schemas = wanted.project, wanted.graph.schemas
+    buckets = [store.bucket for store in project.stores.values()]
+    with ThreadPoolExecutor(1) as pool:
+        reading = pool.submit(servers.s3.read_catalog, buckets) if buckets else None
+        state = servers.mysql.read_state()
+        require_power(servers, state, schemas, escape=servers.mysql.escapes_patterns())
+        live, inventory = servers.mysql.read_pipeline(schemas)
+        catalog = servers.mysql.read_catalog()
+        s3 = IamReader(reading.result(), dialect_of(servers.site)) if reading else None
+    graph = whole_graph(wanted.graph, live)
+    rights = compile_rights(project, graph, wanted.roles, wanted.today)
+    host = project.environments[servers.site.environment].host_pattern
+    return Evidence(
+        wanted=wanted,
+        graph=graph,
+        rights=rights,
+        inventory=inventory,
+        mysql=MysqlReader(catalog),
+        s3=s3,
+        tables=_tables(graph, inventory, catalog),
+        places={schema: places_of(project.stores.values(), schema) for schema in graph.order},
+        powers=powers_of(rights, wanted.roles),
+        accounts={name: AccountId(name, host) for name in rights.principals},
+        keepers=_keepers(servers.site, catalog),
+        iam_keepers=frozenset({MANAGER}),
+        site=servers.site,
+    )
+
+
+def look_at_passwords(site: Site) -> Sequence[WeakPassword] | None:
+    """Look for accounts with passwords that others know.
+
+    Args:
+        site: The environment.
+
+    Returns:
+        The accounts; ``None`` where djops does not run the server, and so may not see the hashes.
+    """
+    if site.mysql_root is None:
+        return None
+    own = (site.mysql.user, site.mysql_root.user)
+    return [WeakPassword(account, reason) for account, reason in weak_passwords(site.mysql_root, own)]
+
+
+def in_clear(site: Site) -> Mapping[str, str]:
+    """Return the URLs of servers that clients reach over a network without TLS, by the server's name.
+
+    Args:
+        site: The environment.
+    """
+    urls = {"the secrets server": site.secrets.address}
+    urls |= {"the object store": site.s3.endpoint} if site.project.stores else {}
+    parts = {name: urlsplit(url) for name, url in urls.items()}
+    return {
+        name: urls[name]
+        for name, part in parts.items()
+        if part.scheme != "https" and part.hostname not in LOOPBACK
+    }
+
+
+def dialect_of(site: Site) -> Dialect:
+    """Tell how an environment's object store reads policies.
+
+    Args:
+        site: The environment.
+    """
+    host = urlsplit(site.s3.admin_endpoint).hostname or ""
+    return "aws" if host.endswith((".amazonaws.com", ".amazonaws.com.cn")) else "ceph"
+
+
+def powers_of(rights: Rights, roles: RoleModel) -> Mapping[tuple[str, str], Sequence[Power]]:
+    """Turn rights into powers, by principal and schema.
+
+    Args:
+        rights: The rights.
+        roles: The role model, for what limits a role to some tables.
+    """
+    found: dict[tuple[str, str], dict[Power, None]] = {}
+    for right in rights.rights:
+        found.setdefault((right.principal, right.schema), {})[_power(right, roles)] = None
+    return {key: tuple(powers) for key, powers in found.items()}
+
+
+def _power(right: Right, roles: RoleModel) -> Power:
+    role = roles.roles[right.because.role]
+    if right.because.relation == "target":
+        return Power(right.capability, role.tiers, role.extras)
+    # A cascading delete visits every table, and what is upstream is another role's business.
+    return Power(right.capability, DATA_TIERS)
+
+
+def _tables(graph: PipelineGraph, inventory: Inventory, catalog: MysqlCatalog) -> Mapping[str, Tables]:
+    columns: dict[tuple[str, str], set[str]] = {}
+    for held in catalog.privileges:
+        if held.scope.column:
+            columns.setdefault((held.scope.pattern, held.scope.table), set()).add(held.scope.column)
+    found = {}
+    for schema in graph.order:
+        names = sorted(table for table in inventory.tables if table.schema == schema)
+        singled_out = {name: frozenset(columns.get((schema, name.table), ())) for name in names}
+        found[schema] = Tables(names, inventory.job_columns, inventory.first_keys, singled_out)
+    return found
+
+
+def _keepers(site: Site, catalog: MysqlCatalog) -> frozenset[AccountId]:
+    """Name the accounts without which there is no server and no djops."""
+    return frozenset(
+        account
+        for account in catalog.accounts
+        if account.user in INNER
+        or account.user == site.mysql.user
+        or (account.user == "root" and account.host in LOOPBACK)
+    )
+
+
+def ask_database(found: Evidence, account: AccountId, ask: MysqlAsk, *, unexpected: bool = True) -> Decision:
+    """Answer a question from the database's catalog.
+
+    Args:
+        found: What the catalogs say.
+        account: Whoever is asked about; an account that exists.
+        ask: The question.
+        unexpected: Which answer is to come with its reasons; the other comes without, and faster.
+    """
+    reader = found.mysql
+    if ask.privilege == ADMIN_OPTION:
+        return _may_pass_on(found, account, ask.schema)
+    held = ask.privilege in reader.privileges(account, ask.schema, ask.table, ask.column)
+    if held != unexpected and not reader.catalog.partial_revokes:
+        return Decision(held)
+    return reader.decide(account, *ask)
+
+
+def _may_pass_on(found: Evidence, account: AccountId, schema: str) -> Decision:
+    """Tell whether a session may pass on a role that reads a schema: it, or a role active in it, was let."""
+    session, edges = found.mysql.session(account), found.mysql.catalog.edges
+    because = tuple(
+        f"GRANT {quote_account(*role)} TO {quote_account(*member)} WITH ADMIN OPTION"
+        for role in found.readers_of(schema)
+        for member in session.paths
+        if edges.get(Edge(role, member))
+    )
+    return Decision(bool(because), because)
+
+
+def ask_store(found: Evidence, user: str, ask: S3Ask) -> Decision:
+    """Answer a question from the object store's catalog.
+
+    Args:
+        found: What the catalogs say.
+        user: An IAM user that exists, or ``*`` for somebody without a key.
+        ask: The question.
+    """
+    if found.s3 is None:
+        return Decision(False)
+    try:
+        return found.s3.decide(user, ask.action, ask.resource, ask.context)
+    except UndecidedError as error:
+        return undecided(error)

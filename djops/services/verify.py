@@ -1,0 +1,364 @@
+"""Comparing the deciders: what the project file says, what the catalogs mean, what the servers do."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from djops.errors import UsageError
+from djops.model.nearest import advice
+from djops.proof.cells import (
+    OTHER,
+    WHOLE,
+    Cell,
+    MysqlAsk,
+    Question,
+    S3Ask,
+    System,
+    bucket_questions,
+    mysql_questions,
+    s3_questions,
+)
+from djops.proof.decision import Decision
+from djops.proof.theorems import THEOREMS, Violation
+from djops.services import evidence, probing
+from djops.services.access import Servers, Wanted
+from djops.services.evidence import Evidence
+from djops.systems.progress import Progress, Silent
+
+LOG_IN, REQUIRE_TLS, ANYTHING = "log in", "be asked for TLS", "anything"
+"""In the place of a privilege: what an account as a whole should and should not."""
+
+Decider = Literal["static", "live"]
+STATIC: tuple[Decider, ...] = ("static",)
+LIVE: tuple[Decider, ...] = ("live",)
+BOTH = STATIC + LIVE
+
+
+@dataclass(frozen=True)
+class Disagreement:
+    """A cell in which the deciders do not say the same.
+
+    Attributes:
+        cell: The cell.
+        asks: What was asked, where the answers differ in the same way.
+        model: What the project file says.
+        reader: What the server's catalog says; ``None`` when it cannot be told, or was not asked.
+        probe: What the server did; ``None`` when it was not tried.
+        because: The grant rows, statements or entries behind it.
+    """
+
+    cell: Cell
+    asks: tuple[str, ...]
+    model: bool
+    reader: bool | None
+    probe: bool | None
+    because: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Unknown:
+    """A theorem that could not be checked.
+
+    Attributes:
+        theorem: Its code.
+        reason: Why.
+    """
+
+    theorem: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Count:
+    """How much was compared on one system.
+
+    Attributes:
+        cells: Cells: principal, schema, capability.
+        questions: Questions that the catalog's reader answered.
+        probes: Questions that the server itself answered.
+    """
+
+    cells: int = 0
+    questions: int = 0
+    probes: int = 0
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The outcome.
+
+    Attributes:
+        principals: The principals compared.
+        schemas: The schemas compared, parents before children.
+        capabilities: What each principal may do by the model, by principal and schema.
+        counts: How much was compared, by system.
+        disagreements: Where the deciders differ.
+        violations: What contradicts a theorem.
+        theorems: Codes of the theorems that were checked, with their sentences.
+        unknown: Theorems that could not be checked.
+        notes: What else is worth knowing, such as rights that a twin could not be given.
+        removed: Scratch schemas of killed runs that were removed first.
+    """
+
+    principals: tuple[str, ...]
+    schemas: tuple[str, ...]
+    capabilities: Mapping[str, Mapping[str, tuple[str, ...]]]
+    counts: Mapping[System, Count]
+    disagreements: tuple[Disagreement, ...]
+    violations: tuple[Violation, ...]
+    theorems: Mapping[str, str]
+    unknown: tuple[Unknown, ...]
+    notes: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+
+    @property
+    def agrees(self) -> bool:
+        """Whether all deciders agree and all theorems hold."""
+        return not self.disagreements and not self.violations
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What is to be compared.
+
+    Attributes:
+        principals: People and services; empty for all.
+        schemas: Schemas; empty for all.
+    """
+
+    principals: tuple[str, ...] = ()
+    schemas: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, wanted: Wanted, names: Iterable[str], who: Iterable[str], on: Iterable[str]) -> Choice:
+        """Tell people and services from schemas.
+
+        Args:
+            wanted: What the project file wants.
+            names: Names of either.
+            who: Names of people and services.
+            on: Names of schemas.
+
+        Raises:
+            UsageError: ``E_AMBIGUOUS`` for a name of both, ``E_UNKNOWN`` for one of neither.
+        """
+        people, schemas = wanted.project.principals, wanted.graph.schemas
+        persons: dict[str, None] = dict.fromkeys(who)
+        where: dict[str, None] = dict.fromkeys(on)
+        for name in names:
+            if name in people and name in schemas:
+                raise UsageError(
+                    f"{name!r} is an account and a schema",
+                    code="E_AMBIGUOUS",
+                    hint=f"say `--who {name}` or `--on {name}`",
+                )
+            (persons if name in people else where)[name] = None
+        return cls(tuple(persons), tuple(where)).checked(wanted)
+
+    def checked(self, wanted: Wanted) -> Choice:
+        """Return itself when all names mean something.
+
+        Raises:
+            UsageError: ``E_UNKNOWN`` with the nearest name.
+        """
+        people, schemas = list(wanted.project.principals), sorted(wanted.graph.schemas)
+        for name in self.principals:
+            if name not in people:
+                hint = advice(name, people, what="people and services")
+                raise UsageError(f"there is no person or service {name!r}", code="E_UNKNOWN", hint=hint)
+        for name in self.schemas:
+            if name not in schemas:
+                hint = advice(name, [*people, *schemas], what="people, services and schemas")
+                raise UsageError(
+                    f"there is no person, service or schema {name!r}", code="E_UNKNOWN", hint=hint
+                )
+        return self
+
+    def concerns(self, violation: Violation) -> bool:
+        """Tell whether a violation is about what was chosen."""
+        person = not self.principals or violation.who in self.principals
+        return person and (not self.schemas or bool({*self.schemas} & {*violation.schemas}))
+
+
+@dataclass
+class _Tally:
+    """Compares answers and keeps what differs.
+
+    Attributes:
+        cells: Cells met so far.
+        questions: Answers of readers so far, by system.
+        probes: Answers of servers so far, by system.
+        differing: What is asked, by everything that is the same about it.
+    """
+
+    cells: set[Cell] = field(default_factory=set)
+    questions: Counter[System] = field(default_factory=Counter)
+    probes: Counter[System] = field(default_factory=Counter)
+    differing: dict[tuple[Cell, bool, bool | None, bool | None], dict[str, tuple[str, ...]]] = field(
+        default_factory=dict
+    )
+
+    def compare(
+        self, cell: Cell, question: Question, reader: Decision | None, probe: probing.Outcome | None
+    ) -> None:
+        """Compare the deciders' answers to one question."""
+        self.cells.add(cell)
+        self.questions[cell.system] += reader is not None
+        self.probes[cell.system] += probe is not None and probe.allowed is not None
+        seen = None if probe is None else probe.allowed
+        told = None if reader is None or not reader.certain else reader.allowed
+        doubt = (reader is not None and not reader.certain) or (probe is not None and seen is None)
+        if doubt or {told, seen} - {None, question.expected}:
+            because = (*(reader.because if reader else ()), *(probe.said if probe else ()))
+            key = (cell, question.expected, told, seen)
+            self.differing.setdefault(key, {})[str(question.ask)] = because
+
+    def disagreements(self) -> Iterator[Disagreement]:
+        """Yield what differs, cell by cell."""
+        for (cell, model, reader, probe), asks in sorted(self.differing.items(), key=lambda one: one[0][0]):
+            because = dict.fromkeys(text for texts in asks.values() for text in texts)
+            yield Disagreement(cell, tuple(asks), model, reader, probe, tuple(because))
+
+
+def verify(
+    servers: Servers,
+    wanted: Wanted,
+    choice: Choice | None = None,
+    deciders: Collection[Decider] = BOTH,
+    progress: Progress | None = None,
+    lock_wait: float = 30,
+) -> Verdict:
+    """Compare what the project file says with what the servers' catalogs mean and with what they do.
+
+    Args:
+        servers: The servers.
+        wanted: What the project file wants.
+        choice: Whom and what to compare; everything when ``None``.
+        deciders: ``static`` reads the catalogs, ``live`` tries it as throw-away twins.
+        progress: Who wants to know.
+        lock_wait: Seconds to wait for another djops.
+
+    Returns:
+        What was compared and what differs.
+
+    Raises:
+        DjopsError: A server does not answer, or something of a trial could not be removed.
+    """
+    told, choice = progress or Silent(), choice or Choice()
+    with told.step("Reading the servers") as step:
+        found = evidence.gather(servers, wanted)
+        step.note(f"{len(found.mysql.catalog.accounts)} accounts")
+    principals = choice.principals or found.rights.principals
+    schemas = tuple(schema for schema in found.graph.order if schema in choice.schemas or not choice.schemas)
+    tally, trial = _Tally(), probing.Tried()
+    if "live" in deciders:
+        asked = {name: _questions(found, name, schemas) for name in principals}
+        trial = probing.try_all(servers, found, asked, told, lock_wait)
+    violations: tuple[Violation, ...] = ()
+    unknown: tuple[Unknown, ...] = ()
+    with told.step("Comparing") as step:
+        for name in principals:
+            for cell, question in _questions(found, name, schemas):
+                reader = _read(found, name, question) if "static" in deciders else None
+                tally.compare(cell, question, reader, trial.outcomes.get((name, question.ask)))
+        if "static" in deciders:
+            situation = found.situation(evidence.look_at_passwords(servers.site))
+            everything = (one for theorem in THEOREMS for one in theorem.check(situation))
+            violations = tuple(one for one in everything if choice.concerns(one))
+            reasons = ((theorem.code, theorem.unknown(situation)) for theorem in THEOREMS)
+            unknown = tuple(Unknown(code, reason) for code, reason in reasons if reason)
+        step.note(f"{len(tally.cells)} cells")
+    return _verdict(found, principals, schemas, tally, violations, unknown, trial, deciders)
+
+
+def _verdict(
+    found: Evidence,
+    principals: tuple[str, ...],
+    schemas: tuple[str, ...],
+    tally: _Tally,
+    violations: tuple[Violation, ...],
+    unknown: tuple[Unknown, ...],
+    trial: probing.Tried,
+    deciders: Collection[Decider],
+) -> Verdict:
+    systems: tuple[System, ...] = ("mysql", "s3") if found.s3 is not None else ("mysql",)
+    cells = Counter(cell.system for cell in tally.cells)
+    capabilities = {
+        name: {schema: tuple(sorted(found.rights.capabilities(name, schema))) for schema in schemas}
+        for name in principals
+    }
+    return Verdict(
+        principals=principals,
+        schemas=schemas,
+        capabilities=capabilities,
+        counts={one: Count(cells[one], tally.questions[one], tally.probes[one]) for one in systems},
+        disagreements=tuple(_explained(found, one) for one in tally.disagreements()),
+        violations=violations,
+        theorems={one.code: one.text for one in THEOREMS} if "static" in deciders else {},
+        unknown=unknown,
+        notes=tuple(trial.notes),
+        removed=trial.removed,
+    )
+
+
+def _explained(found: Evidence, one: Disagreement) -> Disagreement:
+    """Add what the project file says where the servers give less than it."""
+    if not one.model:
+        return one
+    cell = one.cell
+    held = found.rights.by_principal.get(cell.principal, ())
+    fitting = [right for right in held if right.schema == cell.schema and right.capability == cell.capability]
+    lines = (f"{right.because} gives it" for right in fitting)
+    return replace(one, because=tuple(dict.fromkeys((*one.because, *lines))))
+
+
+def _questions(found: Evidence, principal: str, schemas: Iterable[str]) -> Iterator[tuple[Cell, Question]]:
+    """Yield all that is asked about a principal, with the cell it belongs to."""
+    for schema in schemas:
+        powers = found.powers.get((principal, schema), ())
+        for question in mysql_questions(schema, found.tables[schema], powers):
+            yield Cell(principal, schema, question.capability, "mysql"), question
+        if found.s3 is not None:
+            for question in s3_questions(found.places[schema], powers):
+                yield Cell(principal, schema, question.capability, "s3"), question
+    for privilege, expected in ((LOG_IN, True), (REQUIRE_TLS, True), (ANYTHING, False)):
+        question = Question(OTHER, MysqlAsk(privilege, WHOLE), expected)
+        yield Cell(principal, WHOLE, OTHER, "mysql"), question
+    if found.s3 is not None:
+        user = found.s3.catalog.users.get(principal)
+        everything = [
+            power for (name, _), all_of in found.powers.items() if name == principal for power in all_of
+        ]
+        stores = found.wanted.project.stores.values()
+        for question in bucket_questions(stores, user.arn if user else "", everything):
+            yield Cell(principal, WHOLE, OTHER, "s3"), question
+        yield Cell(principal, WHOLE, OTHER, "s3"), Question(OTHER, S3Ask(LOG_IN, principal), True)
+
+
+def _read(found: Evidence, principal: str, question: Question) -> Decision:
+    """Answer a question from the server's catalog, with reasons only where they matter."""
+    ask, account = question.ask, found.accounts[principal]
+    if isinstance(ask, S3Ask):
+        return _read_store(found, principal, ask)
+    catalog = found.mysql.catalog
+    if account not in catalog.accounts:
+        return Decision(False, (f"there is no account {account}",))
+    if ask.privilege == LOG_IN:
+        return found.mysql.may_log_in(account)
+    if ask.privilege == REQUIRE_TLS:
+        required = bool(catalog.logins[account].tls) or catalog.require_tls
+        return Decision(required, () if required else (f"{account}: REQUIRE NONE",))
+    if ask.privilege == ANYTHING:
+        names = sorted(found.mysql.privileges(account, WHOLE))
+        rows = (found.mysql.decide(account, name, WHOLE).because for name in names)
+        return Decision(bool(names), tuple(text for texts in rows for text in texts))
+    return evidence.ask_database(found, account, ask, unexpected=not question.expected)
+
+
+def _read_store(found: Evidence, principal: str, ask: S3Ask) -> Decision:
+    if found.s3 is None or principal not in found.s3.catalog.users:
+        return Decision(False, (f"there is no IAM user {principal}",))
+    return found.s3.usable(principal) if ask.action == LOG_IN else evidence.ask_store(found, principal, ask)
