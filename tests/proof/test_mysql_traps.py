@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import pytest
 
@@ -129,6 +130,23 @@ def test_djops_own_account_reads_the_same(readers: tuple[MysqlReader, MysqlReade
         assert getattr(root, part) == getattr(manager, part), part
     assert manager.read_by == AccountId("djops")
     assert manager.tables < root.tables
+
+
+def test_the_catalog_takes_the_same_queries_whatever_there_is(
+    lab: LabUnderTest, readers: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    query = Mysql.query
+
+    def counted(self: Mysql, text: str, values: Sequence[Any] = ()) -> tuple[tuple[Any, ...], ...]:
+        asked.append(text)
+        return query(self, text, values)
+
+    monkeypatch.setattr(Mysql, "query", counted)
+    with Mysql(open_site(lab.project_file).mysql) as server:
+        server.read_catalog()
+    # One for each account would be more, and the same one over and over.
+    assert len(asked) == len(set(asked)) < 20
 
 
 def test_the_rows_behind_a_decision_are_named(readers: tuple[MysqlReader, MysqlReader]) -> None:
