@@ -227,6 +227,15 @@ def _sides(situation: Situation, user: str, schema: str, privilege: str, action:
     return _Sides(rows, objects)
 
 
+def _has_rows_for(situation: Situation, user: str, schema: str) -> bool:
+    """Tell whether there are tables to insert into, of the tiers that the project file lets a user fill."""
+    tables = [table for table in situation.schemas[schema] if table.tier.holds_data]
+    inserting = [
+        power for power in situation.powers.get((user, schema), ()) if power.capability is Capability.INSERT
+    ]
+    return any(not inserting or any(table.family in p.tiers for p in inserting) for table in tables)
+
+
 def _any_of(
     reader: MysqlReader, accounts: Iterable[AccountId], privilege: str, schema: str, table: str
 ) -> Decision:
@@ -245,7 +254,11 @@ def _both(
         if situation.s3 is None:
             return
         for user in sorted({*situation.users, *situation.iam_users}):
-            sides = {s: _sides(situation, user, s, privilege, action) for s in situation.schemas}
+            sides = {
+                schema: _sides(situation, user, schema, privilege, action)
+                for schema in situation.schemas
+                if privilege == "SELECT" or _has_rows_for(situation, user, schema)
+            }
             lacking = {s: one.because for s, one in sides.items() if one.rows_without_objects}
             beyond = {s: one.because for s, one in sides.items() if one.objects_without_rows}
             for found, can, cannot in ((lacking, f"{verb} rows", word), (beyond, word, f"{verb} rows")):

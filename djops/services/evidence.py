@@ -11,7 +11,8 @@ from urllib.parse import urlsplit
 from djops.compile.mysql import Inventory
 from djops.compile.mysql_state import AccountId, Edge, MysqlCatalog
 from djops.compile.rights import Right, Rights, compile_rights
-from djops.compile.s3_manager import MANAGER
+from djops.compile.s3 import iam_path
+from djops.compile.s3_manager import MANAGER, scratch_project
 from djops.compile.sql import quote_account
 from djops.errors import UndecidedError
 from djops.model.graph import PipelineGraph
@@ -20,6 +21,7 @@ from djops.proof.cells import ADMIN_OPTION, MysqlAsk, Places, Power, S3Ask, Tabl
 from djops.proof.decision import Decision
 from djops.proof.iam_patterns import Dialect
 from djops.proof.iam_reader import IamReader
+from djops.proof.iam_state import IamCatalog
 from djops.proof.mysql_reader import MysqlReader
 from djops.proof.theorems import LOOPBACK, Situation, WeakPassword, undecided
 from djops.services.access import Servers, Wanted, require_power, whole_graph
@@ -45,7 +47,7 @@ class Evidence:
         places: Where each schema's objects lie.
         powers: The rights as powers, by principal and schema.
         accounts: Each principal's database account, whether it exists or not.
-        keepers: Database accounts of the server itself and of djops.
+        keepers: Database accounts of the server itself and of djops, throw-away ones included.
         iam_keepers: IAM users that are djops' own.
         site: Where all this is.
     """
@@ -119,24 +121,45 @@ def gather(servers: Servers, wanted: Wanted) -> Evidence:
         require_power(servers, state, schemas, escape=servers.mysql.escapes_patterns())
         live, inventory = servers.mysql.read_pipeline(schemas)
         catalog = servers.mysql.read_catalog()
-        s3 = IamReader(reading.result(), dialect_of(servers.site)) if reading else None
-    graph = whole_graph(wanted.graph, live)
+        store = reading.result() if reading else None
+    return assemble(servers.site, wanted, whole_graph(wanted.graph, live), inventory, catalog, store)
+
+
+def assemble(
+    site: Site,
+    wanted: Wanted,
+    graph: PipelineGraph,
+    inventory: Inventory,
+    catalog: MysqlCatalog,
+    store: IamCatalog | None,
+) -> Evidence:
+    """Put side by side what was read.
+
+    Args:
+        site: Where it was read.
+        wanted: What the project file wants.
+        graph: The pipeline as code, project file and database tell it.
+        inventory: The tables that exist.
+        catalog: What the database says about access.
+        store: What the object store says; ``None`` for a project without stores.
+    """
+    project = wanted.project
     rights = compile_rights(project, graph, wanted.roles, wanted.today)
-    host = project.environments[servers.site.environment].host_pattern
+    host = project.environments[site.environment].host_pattern
     return Evidence(
         wanted=wanted,
         graph=graph,
         rights=rights,
         inventory=inventory,
         mysql=MysqlReader(catalog),
-        s3=s3,
+        s3=None if store is None else IamReader(store, dialect_of(site)),
         tables=_tables(graph, inventory, catalog),
         places={schema: places_of(project.stores.values(), schema) for schema in graph.order},
         powers=powers_of(rights, wanted.roles),
         accounts={name: AccountId(name, host) for name in rights.principals},
-        keepers=_keepers(servers.site, catalog),
-        iam_keepers=frozenset({MANAGER}),
-        site=servers.site,
+        keepers=_keepers(site, catalog),
+        iam_keepers=_iam_keepers(site, store),
+        site=site,
     )
 
 
@@ -216,14 +239,22 @@ def _tables(graph: PipelineGraph, inventory: Inventory, catalog: MysqlCatalog) -
 
 
 def _keepers(site: Site, catalog: MysqlCatalog) -> frozenset[AccountId]:
-    """Name the accounts without which there is no server and no djops."""
+    """Name the accounts without which there is no server and no djops, its throw-away ones included."""
+    scratch = scratch_project(site.project.project, "")
     return frozenset(
         account
-        for account in catalog.accounts
+        for account, about in catalog.accounts.items()
         if account.user in INNER
         or account.user == site.mysql.user
         or (account.user == "root" and account.host in LOOPBACK)
+        or (about.project or "").startswith(scratch)
     )
+
+
+def _iam_keepers(site: Site, store: IamCatalog | None) -> frozenset[str]:
+    scratch = iam_path(scratch_project(site.project.project, "")).rstrip("/")
+    users = {} if store is None else store.users
+    return frozenset({MANAGER, *(name for name, user in users.items() if f":user{scratch}" in user.arn)})
 
 
 def ask_database(found: Evidence, account: AccountId, ask: MysqlAsk, *, unexpected: bool = True) -> Decision:

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -121,8 +121,9 @@ def try_all(servers: Servers, found: Evidence, asked: Asked, progress: Progress,
             columns = columns_of(servers.mysql, found.graph.schemas)
             step.note(f"{len(twins)} twins")
         bench = _Bench(found, current, columns, workshop.nobody)
-        with progress.step("Trying every right") as step:
-            for done, (twin, outcomes) in enumerate(_at_once(bench, twins, asked), 1):
+        # Closed before anything is removed: nobody may go on trying then.
+        with progress.step("Trying every right") as step, closing(_at_once(bench, twins, asked)) as results:
+            for done, (twin, outcomes) in enumerate(results, 1):
                 tried.outcomes |= {(twin.of, ask): outcome for ask, outcome in outcomes.items()}
                 step.note(f"{done} of {len(twins)} principals, {len(tried.outcomes)} attempts")
     tried.notes += [
@@ -143,7 +144,7 @@ def access_as(servers: Servers, current: Trial) -> Iterator[Servers]:
 
 def _at_once(
     bench: _Bench, twins: Sequence[Twin], asked: Asked
-) -> Iterator[tuple[Twin, Mapping[MysqlAsk | S3Ask, Outcome]]]:
+) -> Generator[tuple[Twin, Mapping[MysqlAsk | S3Ask, Outcome]], None, None]:
     """Let some twins try at once; whoever stops waiting stops them all."""
     pool = ThreadPoolExecutor(WORKERS)
     try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -22,7 +22,7 @@ from djops.proof.cells import (
     s3_questions,
 )
 from djops.proof.decision import Decision
-from djops.proof.theorems import THEOREMS, Violation
+from djops.proof.theorems import THEOREMS, Violation, WeakPassword, violations
 from djops.services import evidence, probing
 from djops.services.access import Servers, Wanted
 from djops.services.evidence import Evidence
@@ -177,6 +177,11 @@ class Choice:
                 )
         return self
 
+    def within(self, found: Evidence) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Return the principals and the schemas meant, parents before children."""
+        chosen = [schema for schema in found.graph.order if schema in self.schemas or not self.schemas]
+        return self.principals or found.rights.principals, tuple(chosen)
+
     def concerns(self, violation: Violation) -> bool:
         """Tell whether a violation is about what was chosen."""
         person = not self.principals or violation.who in self.principals
@@ -251,56 +256,67 @@ def verify(
     with told.step("Reading the servers") as step:
         found = evidence.gather(servers, wanted)
         step.note(f"{len(found.mysql.catalog.accounts)} accounts")
-    principals = choice.principals or found.rights.principals
-    schemas = tuple(schema for schema in found.graph.order if schema in choice.schemas or not choice.schemas)
-    tally, trial = _Tally(), probing.Tried()
+    tried = probing.Tried()
     if "live" in deciders:
-        asked = {name: _questions(found, name, schemas) for name in principals}
-        trial = probing.try_all(servers, found, asked, told, lock_wait)
-    violations: tuple[Violation, ...] = ()
-    unknown: tuple[Unknown, ...] = ()
+        names, schemas = choice.within(found)
+        asked = {name: _questions(found, name, schemas) for name in names}
+        tried = probing.try_all(servers, found, asked, told, lock_wait)
     with told.step("Comparing") as step:
-        for name in principals:
-            for cell, question in _questions(found, name, schemas):
-                reader = _read(found, name, question) if "static" in deciders else None
-                tally.compare(cell, question, reader, trial.outcomes.get((name, question.ask)))
-        if "static" in deciders:
-            situation = found.situation(evidence.look_at_passwords(servers.site))
-            everything = (one for theorem in THEOREMS for one in theorem.check(situation))
-            violations = tuple(one for one in everything if choice.concerns(one))
-            reasons = ((theorem.code, theorem.unknown(situation)) for theorem in THEOREMS)
-            unknown = tuple(Unknown(code, reason) for code, reason in reasons if reason)
-        step.note(f"{len(tally.cells)} cells")
-    return _verdict(found, principals, schemas, tally, violations, unknown, trial, deciders)
+        passwords = evidence.look_at_passwords(servers.site) if "static" in deciders else None
+        verdict = compare(found, choice, deciders, tried, passwords)
+        step.note(f"{sum(count.cells for count in verdict.counts.values())} cells")
+    return verdict
 
 
-def _verdict(
+def compare(
     found: Evidence,
-    principals: tuple[str, ...],
-    schemas: tuple[str, ...],
-    tally: _Tally,
-    violations: tuple[Violation, ...],
-    unknown: tuple[Unknown, ...],
-    trial: probing.Tried,
-    deciders: Collection[Decider],
+    choice: Choice,
+    deciders: Collection[Decider] = STATIC,
+    tried: probing.Tried | None = None,
+    passwords: Sequence[WeakPassword] | None = None,
 ) -> Verdict:
+    """Compare what was read and tried.
+
+    Args:
+        found: What the project file and the catalogs say.
+        choice: Whom and what to compare.
+        deciders: ``static`` asks the catalogs, and checks the theorems.
+        tried: What the servers did, where it was tried.
+        passwords: Accounts with passwords that others know; ``None`` where nobody looked.
+
+    Returns:
+        What was compared and what differs.
+    """
+    names, schemas = choice.within(found)
+    tally, tried = _Tally(), tried or probing.Tried()
+    for name in names:
+        for cell, question in _questions(found, name, schemas):
+            reader = _read(found, name, question) if "static" in deciders else None
+            tally.compare(cell, question, reader, tried.outcomes.get((name, question.ask)))
+    broken: tuple[Violation, ...] = ()
+    unknown: tuple[Unknown, ...] = ()
+    if "static" in deciders:
+        situation = found.situation(passwords)
+        broken = tuple(one for one in violations(situation) if choice.concerns(one))
+        reasons = ((theorem.code, theorem.unknown(situation)) for theorem in THEOREMS)
+        unknown = tuple(Unknown(code, reason) for code, reason in reasons if reason)
     systems: tuple[System, ...] = ("mysql", "s3") if found.s3 is not None else ("mysql",)
     cells = Counter(cell.system for cell in tally.cells)
     capabilities = {
         name: {schema: tuple(sorted(found.rights.capabilities(name, schema))) for schema in schemas}
-        for name in principals
+        for name in names
     }
     return Verdict(
-        principals=principals,
+        principals=names,
         schemas=schemas,
         capabilities=capabilities,
         counts={one: Count(cells[one], tally.questions[one], tally.probes[one]) for one in systems},
         disagreements=tuple(_explained(found, one) for one in tally.disagreements()),
-        violations=violations,
+        violations=broken,
         theorems={one.code: one.text for one in THEOREMS} if "static" in deciders else {},
         unknown=unknown,
-        notes=tuple(trial.notes),
-        removed=trial.removed,
+        notes=tuple(tried.notes),
+        removed=tried.removed,
     )
 
 

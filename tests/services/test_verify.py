@@ -17,11 +17,13 @@ from djops.errors import UsageError
 from djops.plan.operations import AwsCall
 from djops.proof.cells import Cell
 from djops.proof.theorems import THEOREMS
+from djops.report.verify import verdict_text
 from djops.services import access, probing, verify
 from djops.services.site import Site
 from djops.services.verify import Choice, Verdict
 from tests.conftest import LabUnderTest
 from tests.support.bench import Bench, bench_in
+from tests.support.cli import invoke
 from tests.support.projects import pipeline
 from tests.support.sins import BUCKET, SINS, committed, s3_root
 
@@ -310,10 +312,25 @@ def test_a_failure_in_the_middle_leaves_nothing(bench: Bench, monkeypatch: pytes
     assert holdings(bench.site) == before
 
 
+def _started(lab: LabUnderTest) -> subprocess.Popen[bytes]:
+    """Start the real program, on the repository's own people, who have no accounts here."""
+    command = [sys.executable, "-m", "djops.cli.main", "verify", "--live", "-q", "-C", str(lab.repository)]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_leaves_nothing(bench: Bench, lab: LabUnderTest, number: signal.Signals) -> None:
+    before = holdings(bench.site)
+    process = _started(lab)
+    _wait_for_account(bench.site, process)
+    process.send_signal(number)
+    assert process.wait(timeout=60) == 128 + number
+    assert holdings(bench.site) == before
+
+
 def test_what_a_killed_run_left_is_removed_by_the_next(bench: Bench, lab: LabUnderTest) -> None:
     before = holdings(bench.site)
-    command = [sys.executable, "-m", "djops.cli.main", "verify", "--live", "-q", "-C", str(lab.repository)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = _started(lab)
     _wait_for_account(bench.site, process)
     process.kill()
     assert process.wait() == -signal.SIGKILL
@@ -355,3 +372,57 @@ def test_an_unknown_name_is_told_with_the_nearest(bench: Bench) -> None:
     with pytest.raises(UsageError) as caught:
         Choice.of(bench.wanted, ("verra",), (), ())
     assert "'vera'" in (caught.value.hint or "")
+
+
+# As typed
+
+
+def test_what_differs_is_told_as_text(lab: LabUnderTest, bench: Bench) -> None:
+    """The repository's own people have no accounts here."""
+    done = invoke("verify", "--static", "alice", "ephys", "-q", "-C", lab.repository)
+    assert done.status == 2
+    assert done.stdout.splitlines()[:2] == ["       ephys", "alice  rij!   !"]
+    assert "alice, read on ephys, Database: djops.yaml says yes, the catalog no" in done.stdout
+    assert "there is no account alice" in done.stdout
+    assert (
+        done.stdout.splitlines()[-1].endswith("violations") or "disagreements" in done.stdout.splitlines()[-1]
+    )
+
+
+def test_what_differs_is_told_as_json(lab: LabUnderTest, bench: Bench) -> None:
+    done = invoke("verify", "--static", "--who", "alice", "--on", "ephys", "--json", "-C", lab.repository)
+    assert (done.status, done.answer["status"]) == (2, "findings")
+    data = done.answer["data"]
+    assert data["agrees"] is False
+    assert {"principal": "alice", "schema": "ephys", "capability": "read", "system": "mysql"} in [
+        one["cell"] for one in data["disagreements"]
+    ]
+    assert set(data["theorems"]) == {theorem.code for theorem in THEOREMS}
+
+
+@pytest.mark.parametrize("arguments", [("--static", "--live"), ("nobody-of-that-name",)])
+def test_what_cannot_be_meant(lab: LabUnderTest, arguments: tuple[str, ...]) -> None:
+    done = invoke("verify", *arguments, "-C", lab.repository)
+    assert done.status == 1
+    assert "error [E_U" in done.stderr
+
+
+def test_the_text_of_an_agreement(clean: Run) -> None:
+    lines = verdict_text(clean.verdict).splitlines()
+    assert lines[0].split() == ["session", "ephys", "imaging", HOSTILE]
+    assert next(line for line in lines if line.startswith("robot")).split() == [
+        "robot",
+        "r",
+        "rijn",
+        "-",
+        "-",
+    ]
+    assert lines[-2:] == [f"{len(THEOREMS)} of {len(THEOREMS)} theorems hold", "all deciders agree"]
+
+
+def test_the_text_of_sins_names_each_theorem(sinful: Verdict) -> None:
+    text = verdict_text(sinful)
+    assert all(f"\n{theorem.code}: " in text for theorem in THEOREMS)
+    assert text.splitlines()[-1] == (
+        f"{len(sinful.disagreements)} disagreements and {len(sinful.violations)} violations"
+    )

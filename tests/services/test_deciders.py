@@ -1,0 +1,144 @@
+"""Model and reader agree on whatever is compiled, and an apply violates no theorem; without servers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from djops.compile.mysql import Inventory, compile_mysql
+from djops.compile.mysql_state import Account, AccountId, Held, Login, MysqlCatalog, Scope
+from djops.compile.rights import compile_rights
+from djops.compile.s3 import compile_s3, iam_path
+from djops.model.graph import PipelineGraph, TableName
+from djops.model.project import Project
+from djops.model.roles import Capability
+from djops.proof.iam_state import BLOCKS, CatalogBucket, CatalogUser, IamCatalog
+from djops.services import evidence, verify
+from djops.services.access import Wanted
+from djops.services.evidence import Evidence
+from djops.services.site import Site
+from djops.systems.connections import MysqlConnection, S3Connection, Secret, SecretsConnection
+from tests.support.projects import STORABLE_NAMES, TODAY, peoples, pipelines, project
+
+
+def site_of(wanted: Project) -> Site:
+    store = S3Connection("http://127.0.0.1:1", "https://127.0.0.1:2", "key", Secret(""))
+    return Site(
+        wanted,
+        Path("djops.yaml"),
+        "local",
+        wanted.environments["local"],
+        MysqlConnection("127.0.0.1", 3306, "djops", Secret("")),
+        store,
+        SecretsConnection("https://127.0.0.1:3", "role", Secret("")),
+        None,
+        Path("lab"),
+    )
+
+
+def compiled(wanted: Project, graph: PipelineGraph) -> Evidence:
+    """Put beside the model the catalogs that servers would show after an apply."""
+    want = Wanted.of(wanted, graph, TODAY)
+    first_keys = dict.fromkeys(graph.tables, "x")
+    jobs = {table: ("_job_start_time",) for table in graph.tables if table.table == "__computed"}
+    inventory = Inventory(graph.tables, jobs, first_keys)
+    rights = compile_rights(wanted, graph, want.roles, TODAY)
+    state = compile_mysql(wanted, "%", rights, graph, want.roles, inventory)
+    lineage = {TableName(schema, "~lineage") for schema in graph.schemas}
+    catalog = MysqlCatalog(
+        accounts=state.accounts,
+        privileges=state.privileges,
+        edges=state.edges,
+        defaults=state.defaults,
+        logins={
+            name: Login(tls="ANY" if account.require_tls else "", locked=account.locked)
+            for name, account in state.accounts.items()
+        },
+        schemas=graph.schemas | {"mysql", "sys", "other"},
+        tables=frozenset((table.schema, table.table) for table in graph.tables | lineage),
+    )
+    store = compile_s3(wanted, rights)
+    users = {
+        name: CatalogUser(
+            f"arn:aws:iam::1:user{iam_path('lab')}{name}", policies=user.policies, keys={"k": True}
+        )
+        for name, user in store.users.items()
+    }
+    buckets = {name: CatalogBucket(blocks=frozenset(BLOCKS)) for name in store.buckets}
+    iam = IamCatalog(users=users, buckets=buckets)
+    return evidence.assemble(site_of(wanted), want, graph, inventory, catalog, iam)
+
+
+def _passes_on_its_own(wanted: Project) -> bool:
+    """Whether no role of the project's own passes roles on where it is not given."""
+    elsewhere = (role.upstream | role.downstream | role.cascade for role in wanted.roles.values())
+    return not any(Capability.GRANT in capabilities for capabilities in elsewhere)
+
+
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(data=st.data(), graph=pipelines(STORABLE_NAMES))
+def test_what_is_compiled_means_what_the_model_says(data: st.DataObject, graph: PipelineGraph) -> None:
+    wanted = data.draw(peoples(graph).filter(_passes_on_its_own))
+    found = compiled(wanted, graph)
+    verdict = verify.compare(found, verify.Choice(), passwords=())
+    assert verdict.disagreements == ()
+    assert verdict.violations == ()
+
+
+GRAPH = PipelineGraph(
+    frozenset({"session", "ephys"}),
+    frozenset({TableName("session", "manual"), TableName("ephys", "manual")}),
+    extra={"ephys": frozenset({"session"})},
+)
+
+
+def test_what_is_not_compiled_is_noticed() -> None:
+    """Every row that is taken away is missed, on either server."""
+    wanted = project({"alice": [{"role": "operator", "on": "ephys"}]})
+    found = compiled(wanted, GRAPH)
+    catalog = found.mysql.catalog
+    for held in catalog.privileges:
+        fewer = {one: names for one, names in catalog.privileges.items() if one != held}
+        less = evidence.assemble(
+            found.site, found.wanted, GRAPH, found.inventory, replace(catalog, privileges=fewer), None
+        )
+        assert verify.compare(less, verify.Choice()).disagreements, held
+    for edge in [one for one in catalog.defaults if one.member == AccountId("alice")]:
+        less = evidence.assemble(
+            found.site, found.wanted, GRAPH, found.inventory,
+            replace(catalog, defaults=catalog.defaults - {edge}), None,
+        )  # fmt: skip
+        assert verify.compare(less, verify.Choice()).disagreements, edge
+
+
+def test_what_a_trial_makes_is_no_violation() -> None:
+    """Others may run `djops smoke` or `djops verify --live` at the same time."""
+    found = compiled(project({}), GRAPH)
+    account = AccountId("smoke_1")
+    catalog = replace(
+        found.mysql.catalog,
+        accounts={account: Account("service", "lab-smoke-abc"), AccountId("eve"): Account(None, None)},
+        logins={account: Login(tls="ANY"), AccountId("eve"): Login(tls="ANY")},
+        privileges={Held(one, Scope("ephys")): frozenset({"SELECT"}) for one in (account, AccountId("eve"))},
+    )
+    users = {
+        "smoke_1": CatalogUser(
+            f"arn:aws:iam::1:user{iam_path('lab-smoke-abc')}smoke_1", policies=OPEN, keys={"k": True}
+        ),
+        "eve": CatalogUser("arn:aws:iam::1:user/eve", policies=OPEN, keys={"k": True}),
+    }
+    store = replace(found.s3.catalog, users=users) if found.s3 else None
+    now = evidence.assemble(found.site, found.wanted, GRAPH, found.inventory, catalog, store)
+    verdict = verify.compare(now, verify.Choice(), passwords=())
+    assert {(one.theorem, one.who) for one in verdict.violations} == {
+        ("T_CLOSURE", "eve"),
+        ("T_READ_GET", "eve"),
+        ("T_INSERT_PUT", "eve"),
+        ("T_REMOVE", "eve"),
+    }
+
+
+OPEN = {"open": {"Statement": [{"Effect": "Allow", "Action": "s3:*", "Resource": "*"}]}}
