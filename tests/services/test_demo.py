@@ -17,7 +17,7 @@ from botocore.exceptions import ClientError
 from djops.errors import ConfigError
 from djops.model.roles import Capability
 from djops.plan.operations import AwsCall
-from djops.services import access, credentials, demo, schemas
+from djops.services import access, credentials, demo, schemas, verify
 from djops.services.access import Servers
 from tests.conftest import LabUnderTest
 from tests.support.cli import djops, shell
@@ -72,6 +72,15 @@ def test_everything_is_there(up: DemoUnderTest) -> None:
         for table in ("ephys.__spikes", "imaging.__fluorescence__roi", "analysis.__multi_modal_analysis"):
             schema, name = table.split(".")
             assert len(client.FreeTable(f"`{schema}`.`{name}`")), table
+
+
+def test_all_three_deciders_agree_on_it(up: DemoUnderTest) -> None:
+    with Servers(up.site) as servers:
+        verdict = verify.verify(servers, up.wanted)
+    assert verdict.disagreements == ()
+    assert verdict.violations == ()
+    assert verdict.principals == tuple(sorted(PEOPLE))
+    assert all(count.probes and count.questions > count.probes for count in verdict.counts.values())
 
 
 def test_a_second_time_changes_nothing(up: DemoUnderTest) -> None:
