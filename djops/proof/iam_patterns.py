@@ -256,19 +256,32 @@ class ArnSet:
             (head, [_head_part(part, dialect) for part in head], PatternSet(tails, dialect, lookup))
             for head, tails in heads.items()
         ]
+        # Nearly all questions are about the same kind of resource.
+        self._known: dict[str, list[tuple[str, PatternSet]]] = {}
 
     def first(self, arn: str) -> str | None:
         """Return a pattern that matches, as it was written, or ``None``."""
         if self._everything:
             return "*"
-        parts = arn.split(":", _ARN_PARTS - 1)
-        if len(parts) == _ARN_PARTS:
-            for head, matchers, tails in self._by_head:
-                if all(one.first(part) is not None for one, part in zip(matchers, parts[:-1], strict=True)):
-                    found = tails.first(parts[-1])
-                    if found is not None:
-                        return ":".join((*head, found))
+        *parts, resource = arn.split(":", _ARN_PARTS - 1)
+        head = ":".join(parts)
+        if head not in self._known:
+            self._known[head] = self._matching(parts)
+        for written, tails in self._known[head]:
+            found = tails.first(resource)
+            if found is not None:
+                return f"{written}:{found}"
         return self._whole.first(arn)
+
+    def _matching(self, parts: Sequence[str]) -> list[tuple[str, PatternSet]]:
+        """Return what is to be matched behind the first parts of an ARN."""
+        if len(parts) != _ARN_PARTS - 1:
+            return []
+        return [
+            (":".join(head), tails)
+            for head, matchers, tails in self._by_head
+            if all(one.first(part) is not None for one, part in zip(matchers, parts, strict=True))
+        ]
 
 
 def _head_part(part: str, dialect: Dialect) -> PatternSet:

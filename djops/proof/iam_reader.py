@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Sequence
 from itertools import chain
+from types import MappingProxyType
 
 from djops.errors import UndecidedError, UsageError
 from djops.proof.decision import Decision
@@ -23,6 +24,9 @@ from djops.proof.iam_warnings import IamWarning, warnings
 
 ANONYMOUS = "*"
 """In the place of a user: somebody without a key."""
+
+NOTHING: Context = MappingProxyType({})
+"""Of a request nothing is known besides."""
 
 _S3_ARN = "arn:aws:s3:::"
 
@@ -47,7 +51,7 @@ class IamReader:
             if bucket.policy is not None
         }
 
-    def decide(self, user: str, action: str, resource: str, context: Context = {}) -> Decision:  # noqa: B006
+    def decide(self, user: str, action: str, resource: str, context: Context = NOTHING) -> Decision:
         """Tell whether a user may do something, as far as policies go.
 
         Whether the user has a key to do it with is another question: see :meth:`usable`. Access control

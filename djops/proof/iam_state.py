@@ -95,6 +95,9 @@ class CatalogBucket:
 class IamCatalog:
     """Everything about access that one S3 server shows to the identity that asks.
 
+    Out of sight are other accounts, users that Ceph keeps outside of accounts, and what an AWS
+    organisation or a whole account forbids.
+
     Attributes:
         users: All IAM users of the account, by name.
         groups: All groups, by name.

@@ -132,7 +132,8 @@ class Statement:
         """
         if self.puzzle:
             return Reading(self.effect, None, f"{self.name}: {self.puzzle}")
-        action, unresolved = self._action(request.action), self._unresolved(request)
+        action = self._action(request.action)
+        unresolved = self.variables and self._unresolved(request)
         resource = "what cannot be told" if unresolved else self._resource(request)
         if action is None or resource is None:
             return Reading(self.effect, False, self.name)
@@ -174,7 +175,7 @@ class Statement:
 
     def _unresolved(self, request: Request) -> bool:
         """Whether the resources hang on a variable whose value cannot be told."""
-        sets = (one for one in (self.resources, self.not_resources) if self.variables and one is not None)
+        sets = (one for one in (self.resources, self.not_resources) if one is not None)
         names = {name for one in sets for pattern in one.patterns for name in variables_in(pattern)}
         return any(request.environment.of(name) is None for name in names)
 

@@ -106,6 +106,8 @@ def _strange_condition(condition: Condition) -> Iterable[str]:
     if parsed is None:
         yield "Ceph does not know the operator"
         return
+    if _kills(condition):
+        yield "Ceph's gateway ends when it evaluates this: the last value must be a whole variable"
     key, satisfied = condition.key, parsed.if_exists or parsed.quantifier == "ForAllValues"
     if key == TRANSPORT and "true" not in (value.lower() for value in condition.values):
         if parsed.base != "Null":
@@ -128,6 +130,12 @@ def _strange_condition(condition: Condition) -> Iterable[str]:
             yield from _strange_pattern(value)
     elif any("${" in value and not value.startswith("$") for value in condition.values):
         yield "Ceph puts nothing in the place of a variable within a text"
+
+
+def _kills(condition: Condition) -> bool:
+    """Whether Ceph 20.2.4 cuts a variable's name out of a last value that is too short for one."""
+    values = condition.values
+    return any(value.startswith("$") for value in values) and len(values[-1]) < len("${}")
 
 
 def _principals(statement: Statement) -> Iterable[IamWarning]:

@@ -123,3 +123,15 @@ def test_a_thousand_prefixes_cost_little() -> None:
         decision = reader.decide("alice", "s3:GetObject", f"arn:aws:s3:::lab/_hash/s{number}/x")
         assert decision.because[0].endswith(f"/s{number}/*")
     assert not reader.decide("alice", "s3:GetObject", "arn:aws:s3:::lab/_hash/s1000/x").allowed
+
+
+@pytest.mark.parametrize(
+    ("values", "kills"),
+    [(["${aws:username}", "xy"], True), (["xy", "${aws:username}"], False), (["xy"], False)],
+)
+def test_what_ends_a_ceph_gateway_is_warned_of(values: list[str], kills: bool) -> None:
+    """Seen on 20.2.4, where the user's next request took the gateway down; never sent to a shared one."""
+    condition = {"StringEquals": {"aws:username": values}}
+    statement = {"Effect": "Allow", "Action": "s3:*", "Resource": "*", "Condition": condition}
+    reader = IamReader(catalog({"users": {"alice": {"policies": {"p": [statement]}}}}), "ceph")
+    assert any("gateway ends" in str(warning) for warning in reader.warnings()) is kills

@@ -30,7 +30,7 @@ from tests.support.iam_worlds import Policies, World
 
 pytestmark = pytest.mark.lab
 
-SEEDS = range(1, 7)
+SEEDS = range(1, 8)
 DIFFERENCES = yaml.safe_load((Path(__file__).parents[1] / "data/iam/differences.yaml").read_text())
 METHODS = {"s3:GetObject": "GET", "s3:PutObject": "PUT", "s3:DeleteObject": "DELETE", "s3:ListBucket": "GET"}
 

@@ -54,7 +54,7 @@ class Oracle:
         users: How many users.
     """
 
-    def __init__(self, root: S3Connection, label: str, users: int = 5) -> None:
+    def __init__(self, root: S3Connection, label: str, users: int = 8) -> None:
         self.server, self.root = S3(root), root
         self.client = _client(root.endpoint, root.access_key, root.secret_key)
         self.path = f"/{label}/"

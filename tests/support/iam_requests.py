@@ -16,6 +16,9 @@ from tests.support.iam_worlds import AGENT, KEYS, MISSING
 
 Context = Mapping[str, Any]
 
+ALL_OF = ("a/1", "b/x/1", "b/ü")
+"""Keys on which everything is tried."""
+
 LISTS: tuple[dict[str, str], ...] = (
     {},
     {"prefix": "", "delimiter": "/"},
@@ -66,6 +69,8 @@ def asks(versions: Mapping[str, str], upload: str, spare: str) -> Iterator[Ask]:
         spare: One of ``b/x/1`` to be aborted; empty for none.
     """
     for key in KEYS:
+        yield Ask("GET", key, "s3:GetObject")
+    for key in ALL_OF:
         yield from _object(key, versions[key])
     for key in MISSING:
         context = {"s3:prefix": key, "s3:max-keys": ()}
@@ -82,7 +87,6 @@ def asks(versions: Mapping[str, str], upload: str, spare: str) -> Iterator[Ask]:
 
 
 def _object(key: str, version: str) -> Iterator[Ask]:
-    yield Ask("GET", key, "s3:GetObject")
     yield Ask("HEAD", key, "s3:GetObject")
     yield Ask("GET", key, "s3:GetObjectVersion", {"versionId": version})
     yield Ask("GET", key, "s3:GetObjectAcl", {"acl": ""})

@@ -127,16 +127,39 @@ class Policies:
         made: dict[str, Any] = {"Version": self._one(("2012-10-17", "2012-10-17", "2008-10-17"))}
         if not of_bucket and self._chance(0.15):
             made["Id"] = "one"
-        listed = [self.statement(of_bucket) for _ in range(self.random.randint(1, 4))]
-        if self._chance(0.1 if of_bucket else 0.45):
-            wide = {
-                "Effect": "Allow",
-                "Action": self._one(("s3:*", "*")),
-                "Resource": self._one(("*", self._resource())),
-            }
-            listed.append(wide | ({"Principal": "*"} if of_bucket else {}))
+        if self._chance(0.5):
+            listed = self._focused(of_bucket)
+        else:
+            listed = [self.statement(of_bucket) for _ in range(self.random.randint(1, 4))]
+            if self._chance(0.1 if of_bucket else 0.4):
+                listed.append(self._wide(of_bucket))
         made["Statement"] = listed[0] if len(listed) == 1 and self._chance(0.3) else listed
         return made
+
+    def _wide(self, of_bucket: bool) -> dict[str, Any]:
+        """Make a statement that allows nearly everything."""
+        action, resource = self._one(("s3:*", "*")), self._one(("*", "*", self._resource()))
+        whom = {"Principal": "*"} if of_bucket else {}
+        return {"Effect": "Allow", "Action": action, "Resource": resource, **whom}
+
+    def _focused(self, of_bucket: bool) -> list[dict[str, Any]]:
+        """Make statements of which one part alone decides."""
+        made: dict[str, Any] = {"Effect": "Allow", "Action": "s3:*", "Resource": "*"}
+        kind = self._one(("condition",) * 3 + ("resource", "action"))
+        if of_bucket:
+            made["Principal"] = "*"
+            kind = self._one((kind, "principal", "principal"))
+        if kind == "condition":
+            made["Condition"] = self._conditions()
+        elif kind == "principal":
+            self._name_principals(made)
+        else:
+            name = self._one(("", "", "Not")) + kind.capitalize()
+            del made[kind.capitalize()]
+            made[name] = self._actions() if kind == "action" else self._resources()
+        if "NotPrincipal" in made or self._chance(0.4):
+            return [made | {"Effect": "Deny"}, self._wide(of_bucket)]
+        return [made]
 
     def statement(self, of_bucket: bool) -> dict[str, Any]:
         """Make one statement."""
@@ -213,7 +236,7 @@ class Policies:
         known: Sequence[tuple[str, Sequence[str]]] = (
             *((("s3:prefix", _PREFIX_VALUES),) * 6),
             ("s3:delimiter", ("/", "", "*")),
-            ("aws:username", (user, self.names.users[user], "*", "${aws:username}", "anonymous")),
+            *((("aws:username", (user, self.names.users[user], "*", "${aws:username}", "anonymous")),) * 3),
             ("aws:UserAgent", ("proof*", "Proof*", AGENT, "x")),
             ("aws:Referer", ("*", "x")),
             ("aws:PrincipalType", ("User", "user", "Anonymous")),
@@ -226,7 +249,11 @@ class Policies:
             ("sts:authentication", ("false", "true")),
         )
         key, values = self._one(known)
-        return operator, key, self._some(lambda: self._one(values), most=3)
+        made = self._some(lambda: self._one(values), most=3)
+        if isinstance(made, list) and any(value.startswith("$") for value in made) and len(made[-1]) < 3:
+            # Ceph 20.2.4 takes the last value for the variable's name, and ends when it is too short.
+            made.append("${aws:username}")
+        return operator, key, made
 
     def _number(self) -> tuple[str, str, Any]:
         order = self._one(
