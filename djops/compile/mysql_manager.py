@@ -91,6 +91,13 @@ USER_COLUMNS = (
 )
 """Columns of ``mysql.user`` that are read: everything but what is secret or of no interest."""
 
+EVENT_SCHEMA = "djops"
+"""An empty schema for the events that end grants where nobody runs djops; optional.
+
+EVENT on it is all that they need: they run as djops' own account, with what it has anyway. Without the
+right to set another definer, to grant EVENT or to hold it elsewhere this opens nothing new (MySQL 9.7).
+"""
+
 SMOKE_PATTERN = SCRATCH.replace("_", r"\_") + "%"
 """Scratch schemas of ``djops smoke``, as a grant names them."""
 
@@ -140,6 +147,19 @@ def grant_schemas(account: str, schemas: Iterable[str], *, escape: bool = True) 
         f"GRANT {rights} ON {quote_identifier(pattern)}.* TO {account} WITH GRANT OPTION"
         for pattern in dict.fromkeys(patterns)
     )
+
+
+def grant_events(account: str) -> tuple[str, ...]:
+    """Write what lets djops keep events.
+
+    Args:
+        account: The account djops works as, quoted.
+
+    Returns:
+        Statements for a database administrator; each may be run again.
+    """
+    schema = quote_identifier(EVENT_SCHEMA)
+    return f"CREATE DATABASE IF NOT EXISTS {schema}", f"GRANT EVENT ON {schema}.* TO {account}"
 
 
 def missing_grants(

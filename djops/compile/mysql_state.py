@@ -58,6 +58,30 @@ class Account:
     adopted: bool = field(default=False, compare=False)
 
 
+class Event(NamedTuple):
+    """A statement that the server carries out by itself at a moment to come.
+
+    Attributes:
+        at: When, as ``2030-02-01 00:00:00`` in UTC.
+        body: The statement.
+        active: Whether it will be carried out.
+        about: What it is for, for people.
+        foreign: Whether somebody else made or changed it last: then it runs as that account, and djops
+            may not touch it.
+    """
+
+    at: str
+    body: str
+    active: bool = True
+    about: str = ""
+    foreign: bool = False
+
+    @property
+    def does(self) -> tuple[str, str, bool]:
+        """What counts of it."""
+        return self.at, self.body, self.active
+
+
 class Scope(NamedTuple):
     """What a privilege is about.
 
@@ -101,6 +125,7 @@ class MysqlState:
         edges: Memberships; the value tells whether the member may pass the role on.
         defaults: The memberships that are active from log-in.
         routines: Privileges on single stored routines; djops gives none.
+        events: Events in djops' own schema by name; ``None`` where djops can keep none.
     """
 
     accounts: Mapping[AccountId, Account] = field(default_factory=dict)
@@ -108,6 +133,7 @@ class MysqlState:
     edges: Mapping[Edge, bool] = field(default_factory=dict)
     defaults: frozenset[Edge] = frozenset()
     routines: Mapping[Routine, frozenset[str]] = field(default_factory=dict)
+    events: Mapping[str, Event] | None = field(default_factory=dict)
 
     def managed(self, project: str) -> frozenset[AccountId]:
         """Return the accounts that belong to ``project``."""

@@ -26,6 +26,7 @@ _RESERVED_PREFIXES = ("mysql.", "mariadb.", "djops-", "djops_", "djops.")
 SERVER_SCHEMAS = frozenset({"mysql", "sys", "information_schema", "performance_schema"})
 """Schemas of the database server itself: no right may ever be given on them."""
 SCRATCH_PREFIX = "djops_smoke_"
+EVENT_SCHEMA = "djops"
 
 _Found = Iterator[DjopsError]
 
@@ -106,7 +107,7 @@ def _check_principals(look: _Check) -> _Found:
     for path, _ in look.principals():
         name = str(path[1])
         low = name.casefold()
-        if low in RESERVED_PRINCIPALS or low.startswith(_RESERVED_PREFIXES):
+        if reserved_principal(name):
             message = f"the name {name!r} is reserved for a server or djops"
             yield look.error(path, message, "choose another name, like the person's own", "E_RESERVED_NAME")
         elif low in own:
@@ -272,10 +273,18 @@ def _check_schemas(look: _Check) -> _Found:
                 yield look.error(here, f"there is no schema {above!r}", hint, "E_UNKNOWN_SCHEMA")
 
 
+def reserved_principal(name: str) -> bool:
+    """Tell whether an account's name is not for people and services."""
+    low = name.casefold()
+    return low in RESERVED_PRINCIPALS or low.startswith(_RESERVED_PREFIXES)
+
+
 def reserved_schema(name: str) -> str | None:
     """Tell why a schema of this name cannot be part of a pipeline, or ``None``."""
     if name.casefold() in SERVER_SCHEMAS:
         return "it belongs to the database server itself"
+    if name.casefold() == EVENT_SCHEMA:
+        return "djops keeps the events there that end grants"
     if name.casefold().startswith(SCRATCH_PREFIX):
         return f"names that begin with {SCRATCH_PREFIX} are djops' own scratch schemas"
     return None

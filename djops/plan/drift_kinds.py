@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import enum
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -172,6 +173,7 @@ class Sight:
         found: Everything MySQL says about access.
         secrets: What the secrets server holds.
         secret_of: Where each principal's credentials are kept.
+        today: The day on which grants are judged.
         ended: What only grants that are over would give.
         schemas: The pipeline's schemas.
         tables: The tables that exist.
@@ -184,6 +186,7 @@ class Sight:
     found: MysqlCatalog
     secrets: SecretsState
     secret_of: Mapping[str, str]
+    today: dt.date
     ended: Ended = field(default_factory=Ended)
     schemas: frozenset[str] = frozenset()
     tables: frozenset[TableName] = frozenset()

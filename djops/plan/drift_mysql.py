@@ -13,6 +13,7 @@ from djops.plan.mysql_changes import (
     CHANGED_FACT,
     STATE_FACT,
     AlterAccount,
+    CancelEvent,
     CreateAccount,
     CreateRole,
     DiscardPassword,
@@ -23,8 +24,10 @@ from djops.plan.mysql_changes import (
     RevokeAll,
     RevokePrivileges,
     RevokeRole,
+    ScheduleEvent,
     SetDefaultRoles,
     SetPassword,
+    event_name,
 )
 
 _NOBODY = Account(kind=None, project=None)
@@ -47,7 +50,7 @@ def name_mysql(plan: Plan, sight: Sight, book: Book) -> None:
     _beyond(sight, book)
 
 
-_FOLLOWERS = (GrantPrivileges, SetDefaultRoles, EndSessions)
+_FOLLOWERS = (CancelEvent, GrantPrivileges, SetDefaultRoles, EndSessions)
 
 
 class _Sorter:
@@ -94,6 +97,10 @@ class _Sorter:
                     self.membership(Edge(change.role, member), change)
             case SetDefaultRoles():
                 self.defaults(change)
+            case ScheduleEvent(name=name, event=event):
+                self.note(DriftKind.EVENT, name, f"not there: {event.about}", change)
+            case CancelEvent():
+                self.event(change)
             case EndSessions():
                 self.book.narrowing(change, "mysql")
             case _:
@@ -282,6 +289,15 @@ class _Sorter:
             text = "the kept password is not known to be in force"
             self.book.add(DriftKind.UNFINISHED, "secrets", change.name.user, text, change)
 
+    def event(self, change: CancelEvent) -> None:
+        """Note an event that should not be there, unless it is of a grant that is over."""
+        over = [edge.member for edge in self.sight.ended.edges]
+        if change.event.at > f"{self.sight.today} 00:00:00" or not self.book.follow(
+            change, over, DriftKind.EXPIRED
+        ):
+            text = f"there: {change.event.body} at {change.event.at}"
+            self.note(DriftKind.EVENT, change.name, text, change)
+
     def defaults(self, change: SetDefaultRoles) -> None:
         """Note roles that are not active from log-in, unless that follows from a membership that changes."""
         member = change.member
@@ -323,5 +339,10 @@ def _beyond(sight: Sight, book: Book) -> None:
             pair = f"REVOKE PROXY ON {quote_account(*proxy.proxied)} FROM {quote_account(*proxy.account)}"
             text = f"may act as {proxy.proxied}"
             book.add(DriftKind.PROXY, "mysql", proxy.account, text, remedy=f"database administrator: {pair}")
+    for named, event in sorted((sight.found.events or {}).items()):
+        if event.foreign:
+            remedy = f"database administrator: DROP EVENT {event_name(named)}"
+            text = f"somebody else's: {event.body} at {event.at}"
+            book.add(DriftKind.EVENT, "mysql", named, text, remedy=remedy)
     for table in sight.jobless:
         book.add(DriftKind.NO_JOB_TABLE, "mysql", table, "it has no job table", remedy="djops schemas sync")

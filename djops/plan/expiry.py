@@ -6,6 +6,7 @@ is what expiry takes. Whatever else differs between servers and project file sta
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
@@ -13,7 +14,14 @@ from djops.compile.mysql_state import Account, AccountId, Edge, MysqlState
 from djops.compile.s3 import POLICY_NAME, Document, S3State
 from djops.plan.change import Change, Risk
 from djops.plan.mysql import Reasons, diff_mysql
-from djops.plan.mysql_changes import AlterAccount, DropAccount, EndSessions, RevokeRole, SetDefaultRoles
+from djops.plan.mysql_changes import (
+    AlterAccount,
+    CancelEvent,
+    DropAccount,
+    EndSessions,
+    RevokeRole,
+    SetDefaultRoles,
+)
 from djops.plan.s3_changes import PutPolicy, canonical, policy_risk, taken_out
 
 _OF_EXPIRY = (AlterAccount, DropAccount, EndSessions, RevokeRole, SetDefaultRoles)
@@ -74,7 +82,9 @@ def what_ended(
     )
 
 
-def expire_mysql(project: str, ended: Ended, found: MysqlState, secret_of: Mapping[str, str]) -> list[Change]:
+def expire_mysql(
+    project: str, ended: Ended, found: MysqlState, secret_of: Mapping[str, str], today: dt.date
+) -> list[Change]:
     """List what takes away in MySQL what ended.
 
     Args:
@@ -82,9 +92,10 @@ def expire_mysql(project: str, ended: Ended, found: MysqlState, secret_of: Mappi
         ended: What ended.
         found: What the server holds.
         secret_of: Where each account's credentials are kept.
+        today: The day; events that should have done the same by then are of no use any more.
 
     Returns:
-        Changes that narrow, unordered.
+        Changes that narrow, and such events, unordered.
     """
     kept = {
         name: _limited(name, found.accounts[name], ended)
@@ -96,10 +107,17 @@ def expire_mysql(project: str, ended: Ended, found: MysqlState, secret_of: Mappi
         {held: names for held, names in found.privileges.items() if held.grantee in kept},
         {edge: admin for edge, admin in found.edges.items() if _stays(edge, ended)},
         frozenset(edge for edge in found.defaults if _stays(edge, ended)),
+        events={},
     )
     reasons = Reasons(secret_of=secret_of, ended=ended.reasons)
     changes = diff_mysql(project, target, found, reasons, lambda _: True, lambda _: True)
-    return [change for change in changes if isinstance(change, _OF_EXPIRY) and change.risk is not Risk.WIDENS]
+    return [change for change in changes if _is_of_expiry(change, today)]
+
+
+def _is_of_expiry(change: Change, today: dt.date) -> bool:
+    if isinstance(change, CancelEvent):
+        return change.event.at <= f"{today} 00:00:00"
+    return isinstance(change, _OF_EXPIRY) and change.risk is not Risk.WIDENS
 
 
 def _stays(edge: Edge, ended: Ended) -> bool:

@@ -12,6 +12,7 @@ from djops.errors import DjopsError, ManyErrors, NotManagedError
 from djops.plan.change import Change, Risk
 from djops.plan.mysql_changes import (
     AlterAccount,
+    CancelEvent,
     CreateAccount,
     CreateRole,
     DiscardPassword,
@@ -22,6 +23,7 @@ from djops.plan.mysql_changes import (
     RevokeAll,
     RevokePrivileges,
     RevokeRole,
+    ScheduleEvent,
     SetDefaultRoles,
     SetPassword,
 )
@@ -103,6 +105,7 @@ def diff_mysql(
     changes += _privilege_changes(wanted, there, kept)
     changes += _membership_changes(wanted, there, kept, dropped, reasons)
     changes += _default_changes(wanted, there, kept)
+    changes += _event_changes(project, wanted, found)
     losers = _losers(changes, wanted, found)
     if losers:
         changes.append(EndSessions(members=losers, why=("what was taken away must not be used any more",)))
@@ -158,7 +161,8 @@ def _refuse_foreign_names(project: str, wanted: MysqlState, found: MysqlState) -
                 NotManagedError(
                     f"the MySQL account {name} exists and {whose}",
                     where="mysql",
-                    hint="rename the person, or drop the account when nobody needs it",
+                    hint=f"`djops adopt {name.user}` shows what taking it over would change; or rename the "
+                    "person, or drop the account when nobody needs it",
                 )
             )
     if errors:
@@ -187,7 +191,9 @@ def _account_changes(
         elif not known(name.user) or there.plugin != account.plugin or there.expired:
             secret = reasons.secret_of[name.user]
             why = "credentials are handed out from the secrets server only"
-            yield SetPassword(name=name, account=account, secret=secret, why=(why,))
+            keeps = there.adopted and not there.second_password and not there.expired
+            retain = keeps and there.plugin == account.plugin
+            yield SetPassword(name=name, account=account, secret=secret, retain=retain, why=(why,))
         if there is not None and there.second_password and not there.adopted:
             yield DiscardPassword(name=name, why=("credentials are handed out from the secrets server only",))
         if there is not None and _guard(there) != _guard(account):
@@ -277,6 +283,25 @@ def _default_changes(wanted: MysqlState, found: MysqlState, kept: frozenset[Acco
 def _stays(edge: Edge, wanted: MysqlState, found: MysqlState) -> bool:
     """Tell whether a membership is left alone or only widened, so that its default survives."""
     return edge in wanted.edges and found.edges.get(edge, False) <= wanted.edges[edge]
+
+
+def _event_changes(project: str, wanted: MysqlState, found: MysqlState) -> Iterable[Change]:
+    if found.events is None:
+        return
+    should = wanted.events or {}
+    foreign = {name for name, event in found.events.items() if event.foreign}
+    does = {
+        name: event
+        for name, event in found.events.items()
+        if name.startswith(f"{project}:") and name not in foreign
+    }
+    why = ("a second line, for when nobody runs djops in time",)
+    for name, event in sorted(does.items()):
+        if name not in should or should[name].does != event.does:
+            yield CancelEvent(name=name, event=event, why=why)
+    for name, event in sorted(should.items()):
+        if name not in foreign and (name not in does or does[name].does != event.does):
+            yield ScheduleEvent(name=name, event=event, why=why)
 
 
 def _losers(changes: Iterable[Change], wanted: MysqlState, found: MysqlState) -> tuple[AccountId, ...]:

@@ -6,10 +6,17 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from djops.compile.mysql_state import Account, AccountId, Scope
+from djops.compile.mysql_manager import EVENT_SCHEMA
+from djops.compile.mysql_state import Account, AccountId, Event, Scope
 from djops.compile.sql import quote_account, quote_identifier, quote_string
 from djops.plan.change import Change, Phase, Risk, Told
 from djops.plan.operations import EndSession, NotePassword, Operation, SecretRef, Sql, StorePassword
+
+EMPTY_PASSWORD = 3878
+"""MySQL's error for RETAIN CURRENT PASSWORD where there is none (seen on 9.7)."""
+
+_COMMENT = 1000
+"""Characters of an event's comment, well below MySQL's limit."""
 
 PASSWORD_FIELD = "database.password"  # noqa: S105  the field's name, as the client names its file
 STATE_FACT = "database_state"
@@ -30,6 +37,11 @@ def _joined(accounts: Iterable[AccountId]) -> str:
 def _attribute(account: Account) -> str:
     mark = {"djops": {"project": account.project, "kind": account.kind}}
     return f"ATTRIBUTE {quote_string(json.dumps(mark, sort_keys=True))}"
+
+
+def _merged(mark: Mapping[str, object]) -> str:
+    """Write an addition to an account's mark: MySQL merges it, and ``null`` takes away."""
+    return f"ATTRIBUTE {quote_string(json.dumps({'djops': mark}, sort_keys=True))}"
 
 
 def _limit(account: Account) -> str:
@@ -163,28 +175,101 @@ def _looser(found: int, wanted: int) -> bool:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TakeOver(MysqlChange):
+    """Mark an account that djops did not make as the project's own; its old password may hold for a while."""
+
+    name: AccountId
+    account: Account
+
+    def _tell(self) -> Told:
+        return Told(f"account {self.name}", "not made by djops", "taken over", Risk.KEEPS, Phase.NARROW)
+
+    def operations(self) -> tuple[Operation, ...]:
+        """Return one ALTER USER."""
+        mark = {"project": self.account.project, "kind": self.account.kind, "adopted": True}
+        return (Sql((f"ALTER USER {_quoted(self.name)} {_merged(mark)}",)),)
+
+    def reverse(self) -> Change:
+        """Return the end of the mark."""
+        return LetGo(name=self.name, account=self.account, why=self.why)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LetGo(MysqlChange):
+    """Take djops' mark off an account; only ever the reverse of :class:`TakeOver`."""
+
+    name: AccountId
+    account: Account
+
+    def _tell(self) -> Told:
+        return Told(f"account {self.name}", "the project's", "nobody's", Risk.KEEPS, Phase.CLEAN)
+
+    def operations(self) -> tuple[Operation, ...]:
+        """Return one ALTER USER."""
+        taken = quote_string(json.dumps({"djops": None}))
+        return (Sql((f"ALTER USER {_quoted(self.name)} ATTRIBUTE {taken}",)),)
+
+    def reverse(self) -> Change:
+        """Return the take-over."""
+        return TakeOver(name=self.name, account=self.account, why=self.why)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RenameAccount(MysqlChange):
+    """Change the host part of an account; its password, privileges and roles go with it."""
+
+    name: AccountId
+    to: AccountId
+
+    def _tell(self) -> Told:
+        return Told(
+            f"account {self.name.user}",
+            f"from {self.name.host}",
+            f"from {self.to.host}",
+            Risk.WIDENS,
+            Phase.NARROW,
+        )
+
+    def operations(self) -> tuple[Operation, ...]:
+        """Return one RENAME USER."""
+        return (Sql((f"RENAME USER {_quoted(self.name)} TO {_quoted(self.to)}",)),)
+
+    def reverse(self) -> Change:
+        """Return the opposite."""
+        return RenameAccount(name=self.to, to=self.name, why=self.why)
+
+
+@dataclass(frozen=True, kw_only=True)
 class SetPassword(MysqlChange):
-    """Put the kept password in force, making one when none is kept."""
+    """Put the kept password in force, making one when none is kept.
+
+    Attributes:
+        retain: Whether the password that is in force now shall hold as well. An empty one cannot.
+    """
 
     name: AccountId
     account: Account
     secret: str
+    retain: bool = False
 
     def _tell(self) -> Told:
         return Told(
             f"account {self.name}",
             "password not known to be the one kept",
-            "password from the secrets server",
-            Risk.NARROWS,
+            "password from the secrets server" + (", and the old one for now" if self.retain else ""),
+            Risk.KEEPS if self.retain else Risk.NARROWS,
             Phase.PREPARE,
         )
 
     def operations(self) -> tuple[Operation, ...]:
         """Keep first, then set, then note that it is set."""
         head = f"ALTER USER {_quoted(self.name)} IDENTIFIED WITH {self.account.plugin} BY "
+        secret = SecretRef(self.secret, PASSWORD_FIELD)
+        alone = Sql((head, secret))
+        retained = Sql((head, secret, " RETAIN CURRENT PASSWORD"), instead=(EMPTY_PASSWORD, alone))
         return (
             StorePassword(self.secret, self.name.user),
-            Sql((head, SecretRef(self.secret, PASSWORD_FIELD))),
+            retained if self.retain else alone,
             NotePassword(self.secret, self.name),
         )
 
@@ -204,10 +289,9 @@ class DiscardPassword(MysqlChange):
 
     def operations(self) -> tuple[Operation, ...]:
         """Return one ALTER USER, and the end of the mark that let the password hold."""
-        unmarked = quote_string(json.dumps({"djops": {"adopted": None}}))
         return (
             Sql((f"ALTER USER {_quoted(self.name)} DISCARD OLD PASSWORD",)),
-            Sql((f"ALTER USER {_quoted(self.name)} ATTRIBUTE {unmarked}",)),
+            Sql((f"ALTER USER {_quoted(self.name)} {_merged({'adopted': None})}",)),
         )
 
     def reverse(self) -> Change:
@@ -416,6 +500,56 @@ class SetDefaultRoles(MysqlChange):
     def reverse(self) -> Change:
         """Return the opposite."""
         return SetDefaultRoles(member=self.member, found=self.wanted, wanted=self.found, why=self.why)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScheduleEvent(MysqlChange):
+    """Have the server itself end a grant, for the case that nobody runs djops in time.
+
+    An event that was missed while the server was down, or its scheduler off, is carried out when it is
+    back (seen on MySQL 9.7).
+    """
+
+    name: str
+    event: Event
+
+    def _tell(self) -> Told:
+        return Told(f"event {self.name}", "", self.event.about, Risk.KEEPS, Phase.PREPARE)
+
+    def operations(self) -> tuple[Operation, ...]:
+        """Return one CREATE EVENT, its time told in UTC."""
+        at, about = quote_string(self.event.at), quote_string(self.event.about[:_COMMENT])
+        head = f"CREATE EVENT IF NOT EXISTS {event_name(self.name)} ON SCHEDULE AT {at}"
+        tail = f"ON COMPLETION NOT PRESERVE COMMENT {about} DO {self.event.body}"
+        return (Sql(("SET time_zone = '+00:00'",)), Sql((f"{head} {tail}",)))
+
+    def reverse(self) -> Change:
+        """Return the cancellation."""
+        return CancelEvent(name=self.name, event=self.event, why=self.why)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CancelEvent(MysqlChange):
+    """Have the server no longer end a grant."""
+
+    name: str
+    event: Event
+
+    def _tell(self) -> Told:
+        return Told(f"event {self.name}", self.event.about or "there", "", Risk.KEEPS, Phase.NARROW)
+
+    def operations(self) -> tuple[Operation, ...]:
+        """Return one DROP EVENT."""
+        return (Sql((f"DROP EVENT IF EXISTS {event_name(self.name)}",)),)
+
+    def reverse(self) -> Change:
+        """Return the schedule."""
+        return ScheduleEvent(name=self.name, event=self.event, why=self.why)
+
+
+def event_name(name: str) -> str:
+    """Return an event's full name as SQL has it."""
+    return f"{quote_identifier(EVENT_SCHEMA)}.{quote_identifier(name)}"
 
 
 @dataclass(frozen=True, kw_only=True)

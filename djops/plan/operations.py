@@ -33,9 +33,11 @@ class Sql:
 
     Attributes:
         parts: Text, with references where a secret belongs.
+        instead: A MySQL error number, and what to send when the server answers with it.
     """
 
     parts: tuple[str | SecretRef, ...]
+    instead: tuple[int, Sql] | None = None
 
     def render(self, reveal: Callable[[SecretRef], str]) -> str:
         """Return the statement as it is sent.
@@ -59,6 +61,7 @@ class AwsCall:
         parameters: Its parameters.
         keep_key: Where the access key in the answer is to be kept, and for which stores.
         missing_is_done: Whether "no such entity" means that there is nothing left to do.
+        as_administrator: Whether it takes more than djops' own key may, where there is such a key.
     """
 
     service: Literal["iam", "s3"]
@@ -66,6 +69,7 @@ class AwsCall:
     parameters: Mapping[str, Any]
     keep_key: KeepKey | None = None
     missing_is_done: bool = False
+    as_administrator: bool = False
 
     def __str__(self) -> str:
         return f"{self.service}:{self.action} {json.dumps(self.parameters, sort_keys=True)}"

@@ -9,13 +9,16 @@ from typing import Any
 
 from djops.compile.s3 import POLICY_NAME, Bucket, Document, IamUser
 from djops.plan.change import Change, Phase, Risk, Told
-from djops.plan.operations import AwsCall, KeepKey, MarkSecret, Operation
+from djops.plan.operations import AwsCall, KeepKey, MarkSecret, Operation, StorePassword
 
 KEY_FACT = "s3_access_key"
 """Beside a secret: the id of the access key that is kept there."""
 
 STORES_FACT = "s3_stores"
 """Beside a secret: the stores that the kept key is filed under."""
+
+ADOPTED_FACT = "s3_adopted_keys"
+"""Beside a secret: ids of keys from before djops took the user over, which hold for the time being."""
 
 BLOCKS = ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets")
 
@@ -308,6 +311,64 @@ class DeleteKey(S3Change):
     def reverse(self) -> Change:
         """Return the creation of another key: a deleted one cannot be had back."""
         return CreateKey(name=self.name, keep=self.keep, why=self.why)
+
+
+def adopted_keys(facts: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the ids of keys that hold for the time being.
+
+    Args:
+        facts: What is recorded beside a secret.
+    """
+    return tuple(key for key in facts.get(ADOPTED_FACT, "").split(",") if key)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdoptUser(S3Change):
+    """Bring an IAM user that djops did not make below the project's path; its keys hold for a while."""
+
+    name: str
+    path: str
+    to: str
+    user: IamUser
+    keep: KeepKey
+
+    def _tell(self) -> Told:
+        return Told(f"user {self.name}", f"at {self.path}", f"at {self.to}", Risk.KEEPS, Phase.NARROW)
+
+    def operations(self) -> tuple[Operation, ...]:
+        """Note the keys first, lest they be taken for somebody else's and deleted."""
+        move = {"UserName": self.name, "NewPath": self.to}
+        return (
+            StorePassword(self.keep.path, self.name),
+            MarkSecret(self.keep.path, {ADOPTED_FACT: ",".join(sorted(self.user.keys))}),
+            AwsCall("iam", "UpdateUser", move, as_administrator=True),
+        )
+
+    def reverse(self) -> Change:
+        """Return the way back."""
+        return AdoptUser(
+            name=self.name, path=self.to, to=self.path, user=self.user, keep=self.keep, why=self.why
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ForgetKeys(S3Change):
+    """Note that no key from before the take-over holds any more."""
+
+    name: str
+    keys: tuple[str, ...]
+    keep: KeepKey
+
+    def _tell(self) -> Told:
+        return Told(f"keys of {self.name} from before", ", ".join(self.keys), "", Risk.KEEPS, Phase.CLEAN)
+
+    def operations(self) -> tuple[Operation, ...]:
+        """Return one note."""
+        return (MarkSecret(self.keep.path, {ADOPTED_FACT: ""}),)
+
+    def reverse(self) -> Change:
+        """Return itself: deleted keys cannot be had back."""
+        return self
 
 
 @dataclass(frozen=True, kw_only=True)

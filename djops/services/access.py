@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 
+from djops.compile.deadlines import compile_deadlines
 from djops.compile.mysql import Inventory, compile_mysql, plain_level, role_name
 from djops.compile.mysql_manager import missing_grants
 from djops.compile.mysql_state import AccountId, MysqlState, Scope
@@ -20,6 +21,7 @@ from djops.errors import AccessDeniedError, ApplyError, ConfigError, DjopsError
 from djops.model.graph import PipelineGraph, merge
 from djops.model.project import Project
 from djops.model.roles import RoleModel
+from djops.plan.adoption import Adoption, adopt_mysql, adopt_s3, with_adopted_keys
 from djops.plan.change import Change, Plan, in_order
 from djops.plan.expiry import Ended, what_ended
 from djops.plan.mysql import Reasons, diff_mysql
@@ -168,13 +170,14 @@ def make_plan(servers: Servers, wanted: Wanted) -> Plan:
     return plan_of(servers, wanted, stand(servers, wanted))
 
 
-def plan_of(servers: Servers, wanted: Wanted, standing: Standing) -> Plan:
+def plan_of(servers: Servers, wanted: Wanted, standing: Standing, adoption: Adoption | None = None) -> Plan:
     """List what differs between what the servers should hold and what they do.
 
     Args:
         servers: The servers.
         wanted: What is wanted of them.
         standing: Both sides.
+        adoption: Whose accounts that djops did not make are to be taken over.
 
     Returns:
         The plan; empty when nothing differs.
@@ -183,6 +186,7 @@ def plan_of(servers: Servers, wanted: Wanted, standing: Standing) -> Plan:
         NotManagedError: A name is taken by somebody else's account.
     """
     project, found, want = wanted.project, standing.found, standing.compiled
+    adoption = adoption or Adoption()
     rights = want.rights
     paths = {name: secret_path(project, name) for name in rights.principals}
     facts = {name: found.secrets.secrets.get(path, {}) for name, path in paths.items()}
@@ -190,10 +194,13 @@ def plan_of(servers: Servers, wanted: Wanted, standing: Standing) -> Plan:
     known = {name for name, beside in facts.items() if _in_force(beside, found.mysql, AccountId(name, host))}
     reasons = replace(_reasons(project, rights, found.mysql), ended=standing.ended.reasons)
     revocable = _revocable(wanted.graph.schemas, escape=found.inventory.escape)
-    changes = diff_mysql(project.project, want.mysql, found.mysql, reasons, known.__contains__, revocable)
+    mysql, changes = adopt_mysql(adoption, want.mysql, found.mysql)
+    changes += diff_mysql(project.project, want.mysql, mysql, reasons, known.__contains__, revocable)
+    keeps = {name: KeepKey(path, tuple(sorted(project.stores))) for name, path in paths.items()}
     if project.stores or found.s3.users:
-        keeps = {name: KeepKey(path, tuple(sorted(project.stores))) for name, path in paths.items()}
-        changes += diff_s3(project.project, want.s3, found.s3, keeps, facts, _entries(rights, standing.ended))
+        s3, first = adopt_s3(project.project, adoption, found.s3, keeps)
+        held, why = with_adopted_keys(adoption, facts), _entries(rights, standing.ended)
+        changes += [*first, *diff_s3(project.project, want.s3, s3, keeps, held, why)]
     changes += diff_vault(want.secrets, found.secrets)
     return Plan(in_order(changes), _unmanaged(servers, found.mysql))
 
@@ -234,10 +241,11 @@ def compile_all(wanted: Wanted, environment: str, graph: PipelineGraph, inventor
     graph.order  # noqa: B018  raises on a cycle
     rights = compile_rights(project, graph, wanted.roles, wanted.today)
     host = project.environments[environment].host_pattern
+    mysql = compile_mysql(project, host, rights, graph, wanted.roles, inventory)
     return Compiled(
         graph,
         rights,
-        compile_mysql(project, host, rights, graph, wanted.roles, inventory),
+        replace(mysql, events=compile_deadlines(project, rights, host)),
         compile_s3(project, rights),
         compile_vault(project, rights),
     )
@@ -567,7 +575,8 @@ def execute(servers: Servers, operation: Operation) -> None:
         case EndSession():
             servers.mysql.end_sessions(operation.user)
         case AwsCall():
-            answer = servers.s3.call(operation)
+            root = servers.site.s3_root if operation.as_administrator else None
+            answer = (S3(root) if root else servers.s3).call(operation)
             if operation.keep_key is not None:
                 _keep_key(servers, operation.keep_key, answer["AccessKey"])
         case VaultCall():

@@ -62,6 +62,7 @@ def _sight(servers: Servers, wanted: Wanted, standing: Standing, catalog: MysqlC
         found=catalog,
         secrets=found.secrets,
         secret_of={name: secret_path(project, name) for name in project.principals},
+        today=wanted.today,
         ended=standing.ended,
         schemas=wanted.graph.schemas,
         tables=found.inventory.tables,

@@ -117,7 +117,7 @@ def _read_mysql(servers: Servers, wanted: Wanted) -> tuple[MysqlState, PipelineG
 def _in_mysql(wanted: Wanted, ended: Ended, found: MysqlState) -> list[Change]:
     project = wanted.project
     secrets = {name: secret_path(project, name) for name in project.principals}
-    return expire_mysql(project.project, ended, found, secrets)
+    return expire_mysql(project.project, ended, found, secrets, wanted.today)
 
 
 def _or_pending(ask: Callable[[], _T], pending: list[DjopsError]) -> _T | None:

@@ -33,6 +33,7 @@ class Site:
         secrets: The secrets server, as djops' AppRole.
         mysql_root: MySQL as root, where djops runs the server itself.
         lab: The directory of djops' own state: lock, journal.
+        s3_root: The object store as its account's root, where djops runs the server itself.
     """
 
     project: Project
@@ -44,6 +45,7 @@ class Site:
     secrets: SecretsConnection
     mysql_root: MysqlConnection | None
     lab: Path
+    s3_root: S3Connection | None = None
 
 
 def choose_environment(project: Project, name: str | None) -> str:
@@ -136,6 +138,7 @@ def _open_local(project: Project, project_file: Path, name: str, env: Environmen
         secrets=openbao.connection(lab),
         mysql_root=mysql.root_connection(lab),
         lab=lab.directory,
+        s3_root=ceph.root_connection(lab),
     )
 
 

@@ -7,8 +7,9 @@ Whatever the number of people, the state takes a constant number of queries, all
 from __future__ import annotations
 
 import json
+import re
 import ssl
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -18,13 +19,14 @@ from pymysql.constants import CR, ER
 
 from djops.compile.mysql import Inventory
 from djops.compile.mysql_manager import (
+    EVENT_SCHEMA,
     GLOBAL_COLUMNS,
     PRIVILEGE_COLUMNS,
     USER_COLUMNS,
     grant_tables,
     missing_grants,
 )
-from djops.compile.mysql_state import Account, AccountId, Edge, Held, MysqlCatalog, MysqlState, Scope
+from djops.compile.mysql_state import Account, AccountId, Edge, Event, Held, MysqlCatalog, MysqlState, Scope
 from djops.compile.sql import quote_account
 from djops.errors import AccessDeniedError, ApplyError, DjopsError, LockedError, ServerUnavailableError
 from djops.model.graph import PipelineGraph, TableName
@@ -149,7 +151,12 @@ class Mysql:
             AccessDeniedError: djops' own account lacks a privilege.
             ApplyError: The server refused the statement.
         """
-        self.query(operation.render(reveal))
+        try:
+            self.query(operation.render(reveal))
+        except ApplyError as error:
+            if operation.instead is None or f"error {operation.instead[0]}:" not in error.message:
+                raise
+            self.run(operation.instead[1], reveal)
 
     def _translated(self, error: Exception) -> DjopsError:
         number = error.args[0] if error.args and isinstance(error.args[0], int) else 0
@@ -233,7 +240,7 @@ class Mysql:
         return len(rows)
 
     def read_state(self) -> MysqlState:
-        """Read accounts, privileges and memberships of the whole server, in eight queries."""
+        """Read accounts, privileges and memberships of the whole server, in ten queries."""
         accounts = dict(self._accounts())
         privileges: dict[Held, set[str]] = {}
         for held, names in self._privileges():
@@ -251,10 +258,39 @@ class Mysql:
             )
         )
         held_by = {held: frozenset(names) for held, names in privileges.items()}
-        return MysqlState(accounts, held_by, edges, defaults, dict(read_routines(self)))
+        events = self._events(held_by)
+        return MysqlState(accounts, held_by, edges, defaults, dict(read_routines(self)), events)
+
+    def _events(self, privileges: Mapping[Held, frozenset[str]]) -> Mapping[str, Event] | None:
+        """Read the events in djops' own schema, or ``None`` where it can keep none."""
+        version, scheduler, me, there = self.query(
+            "SELECT @@version, @@event_scheduler, CURRENT_USER(), (SELECT COUNT(*) FROM "
+            "information_schema.SCHEMATA WHERE SCHEMA_NAME = %s)",
+            (EVENT_SCHEMA,),
+        )[0]
+        account = AccountId(*me.rsplit("@", 1))
+        may = any(
+            "EVENT" in privileges.get(Held(account, scope), ()) for scope in (Scope(EVENT_SCHEMA), Scope("*"))
+        )
+        if not (may and there) or scheduler != "ON" or not _knows_revoke_if_exists(version):
+            return None
+        return {
+            name: Event(
+                f"{at}" if zone == "+00:00" else f"{at} {zone}",
+                body,
+                status == "ENABLED",
+                about,
+                definer != me,
+            )
+            for name, body, at, zone, status, definer, about in self.query(
+                "SELECT EVENT_NAME, EVENT_DEFINITION, EXECUTE_AT, TIME_ZONE, STATUS, DEFINER, EVENT_COMMENT "
+                "FROM information_schema.EVENTS WHERE EVENT_SCHEMA = %s",
+                (EVENT_SCHEMA,),
+            )
+        }
 
     def read_catalog(self) -> MysqlCatalog:
-        """Read all that the server says about access, of every account, in fourteen queries."""
+        """Read all that the server says about access, of every account, in sixteen queries."""
         return read_catalog(self)
 
     def _accounts(self) -> Iterator[tuple[AccountId, Account]]:
@@ -464,6 +500,12 @@ def _account(
         expired=expired == "Y",
         adopted=bool(mark.get("adopted")),
     )
+
+
+def _knows_revoke_if_exists(version: str) -> bool:
+    """Tell whether a server knows ``REVOKE IF EXISTS``, which came with 8.0.30."""
+    numbers = tuple(int(part) for part in re.findall(r"\d+", version)[:3])
+    return numbers >= (8, 0, 30)
 
 
 def _mark(text: str | None) -> dict[str, Any]:

@@ -55,6 +55,7 @@ def read_catalog(server: Mysql) -> MysqlCatalog:
         logins=logins,
         restrictions=restrictions,
         routines=state.routines,
+        events=state.events,
         proxies=_proxies(server),
         passed_on=frozenset(
             (AccountId(user, host), privilege)

@@ -6,18 +6,21 @@ import datetime as dt
 import json
 import shlex
 import subprocess
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from djops.compile.mysql_state import AccountId, Edge
+from djops.compile.mysql_state import AccountId, Edge, Event
 from djops.compile.s3 import POLICY_NAME
+from djops.errors import AccessDeniedError
 from djops.plan.change import Risk
+from djops.plan.mysql_changes import ScheduleEvent
 from djops.plan.operations import AwsCall
 from djops.plan.s3_changes import canonical
-from djops.services import expiry
+from djops.services import access, expiry
 from djops.systems import journal
 from djops.systems.connections import MysqlConnection, S3Connection
 from djops.systems.mysql import Mysql
@@ -66,7 +69,7 @@ def test_what_ended_goes_and_everything_else_stays(ground: Ground) -> None:
     expired = expire(ground)
     assert not expired.pending
     assert len(expired.done) == len(expired.plan.changes)
-    assert {change.risk for change in expired.done} == {Risk.NARROWS}
+    assert {change.risk for change in expired.done} <= {Risk.NARROWS, Risk.KEEPS}
     assert "people.ada.grants[1]: operator on expiry_ephys ended on 2030-01-31" in expired.over["ada"]
     state = ground.servers.mysql.read_state()
     assert Edge(VIEWER, ADA) in state.defaults
@@ -126,6 +129,87 @@ def test_without_a_grant_that_is_over_no_server_is_asked(ground: Ground) -> None
         assert expire(ground) == expiry.Expired({}, expire(ground).plan)
     finally:
         ground.servers.mysql = servers
+
+
+def test_where_the_scheduler_is_on_the_server_ends_a_grant_by_itself(ground: Ground) -> None:
+    ground.people(PEOPLE)
+    events = planned(ground)
+    assert [event.at for event in events.values()] == ["2030-02-01 00:00:00"]
+    assert events == ground.servers.mysql.read_state().events
+    (event,) = events.values()
+    soon = ground.root.query("SELECT DATE_FORMAT(UTC_TIMESTAMP() + INTERVAL 1 SECOND, '%Y-%m-%d %H:%i:%s')")
+    change = ScheduleEvent(name="demo_lab:soon", event=event._replace(at=soon[0][0]), why=())
+    ground.by_hand(change.operations())
+    edge = Edge(OPERATOR, ADA)
+    until = time.monotonic() + 15
+    while edge in ground.servers.mysql.read_state().edges:
+        assert time.monotonic() < until, "the event was not carried out"
+        time.sleep(0.2)
+    assert {(one.kind, one.object) for one in ground.look()} == {("missing role", "ada")}
+    ground.apply()
+
+
+def planned(ground: Ground) -> Mapping[str, Event]:
+    events = access.stand(ground.servers, ground.wanted).compiled.mysql.events
+    assert events is not None
+    return events
+
+
+def test_a_longer_grant_has_one_later_event(ground: Ground) -> None:
+    ground.people({**PEOPLE, "ada": [STAYS, {**OVER, "until": "2030-03-31"}]})
+    ground.apply()
+    events = ground.servers.mysql.read_state().events
+    assert events is not None
+    assert [event.at for event in events.values()] == ["2030-04-01 00:00:00"]
+    ground.people({**PEOPLE, "ada": [STAYS, {**OVER, "until": None}]})
+    ground.apply()
+    assert not ground.servers.mysql.read_state().events
+
+
+CHANGES = ["DO SELECT 1", "ON SCHEDULE AT '2031-01-01'", "DISABLE", "RENAME TO djops.x"]
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_changed_event_is_drift(ground: Ground, change: str) -> None:
+    ground.people(PEOPLE)
+    (name,) = planned(ground)
+    for server in (ground.servers.mysql, ground.root):
+        server.query(f"ALTER EVENT djops.`{name}` {change}")
+        found = ground.look()
+        assert {one.kind for one in found} == {"expiry event"}
+        ground.mend(found)
+        server.query("DROP EVENT IF EXISTS djops.x")
+        assert not ground.look()
+
+
+def test_without_the_scheduler_or_the_right_to_it_there_are_no_events(ground: Ground) -> None:
+    ground.people({**PEOPLE, "ben": [{**OVER, "until": "2030-05-01"}]})
+    for take, give in (
+        ("SET GLOBAL event_scheduler = OFF", "SET GLOBAL event_scheduler = ON"),
+        ("REVOKE EVENT ON djops.* FROM 'djops'@'%'", "GRANT EVENT ON djops.* TO 'djops'@'%'"),
+    ):
+        ground.by_hand([take])
+        try:
+            changes = access.make_plan(ground.servers, ground.wanted).changes
+            assert not any(isinstance(change, ScheduleEvent) for change in changes)
+        finally:
+            ground.by_hand([give])
+    ground.people(PEOPLE)
+    ground.apply()
+
+
+def test_an_event_s_definer_is_djops_own_account_and_can_be_nobody_else(ground: Ground) -> None:
+    (name,) = ground.servers.mysql.read_state().events or {}
+    rows = ground.root.query("SELECT DEFINER FROM information_schema.EVENTS WHERE EVENT_NAME = %s", (name,))
+    assert rows == (("djops@%",),)
+    for refused in (
+        "CREATE DEFINER = root@localhost EVENT djops.y ON SCHEDULE AT '2031-01-01' DO SELECT 1",
+        "CREATE EVENT expiry_subject.y ON SCHEDULE AT '2031-01-01' DO SELECT 1",
+        "GRANT EVENT ON djops.* TO ada",
+        "CREATE TABLE djops.y (k INT)",
+    ):
+        with pytest.raises(AccessDeniedError):
+            ground.servers.mysql.query(refused)
 
 
 def gone(connection: MysqlConnection) -> MysqlConnection:

@@ -10,6 +10,7 @@ from djops.compile.mysql_state import AccountId, Edge, Held, MysqlState, Scope
 from djops.plan.change import Change
 from djops.plan.mysql_changes import (
     AlterAccount,
+    CancelEvent,
     CreateAccount,
     CreateRole,
     DropAccount,
@@ -18,6 +19,7 @@ from djops.plan.mysql_changes import (
     RevokeAll,
     RevokePrivileges,
     RevokeRole,
+    ScheduleEvent,
     SetDefaultRoles,
 )
 
@@ -99,11 +101,17 @@ class Server:
         self.edges = dict(state.edges)
         self.defaults = set(state.defaults)
         self.routines = dict(state.routines)
+        self.events = dict(state.events or {})
 
     def state(self) -> MysqlState:
         held = {key: frozenset(names) for key, names in self.privileges.items() if names}
         return MysqlState(
-            dict(self.accounts), held, dict(self.edges), frozenset(self.defaults), dict(self.routines)
+            dict(self.accounts),
+            held,
+            dict(self.edges),
+            frozenset(self.defaults),
+            dict(self.routines),
+            dict(self.events),
         )
 
     def run(self, changes: Iterable[Change]) -> None:
@@ -130,6 +138,11 @@ class Server:
                 for held, privilege in _cells(change):
                     assert privilege in self.privileges[held], "the server would refuse: no such grant"
                     self.privileges[held].discard(privilege)
+            case ScheduleEvent(name=event_name, event=event):
+                assert event_name not in self.events
+                self.events[event_name] = event
+            case CancelEvent(name=event_name):
+                del self.events[event_name]
             case RevokeAll(grantee=name):
                 self.routines = {k: v for k, v in self.routines.items() if k.grantee != name}
                 self.privileges = {k: v for k, v in self.privileges.items() if k.grantee != name}

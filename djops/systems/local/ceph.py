@@ -355,6 +355,18 @@ def connection(lab: Lab) -> S3Connection:
     return _connection(lab, str(kept["access_key"]), Secret(str(kept["secret_key"])))
 
 
+def root_connection(lab: Lab) -> S3Connection | None:
+    """Say how to reach the lab's object store as its account's root, or ``None`` before there is one.
+
+    Args:
+        lab: The lab.
+    """
+    kept = read_json(lab.secrets / "s3-root.json")
+    if kept is None:
+        return None
+    return _connection(lab, str(kept["access_key"]), Secret(str(kept["secret_key"])))
+
+
 def _connection(lab: Lab, access_key: str, secret_key: Secret) -> S3Connection:
     return S3Connection(
         endpoint=_endpoint(lab),

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from djops.compile.mysql_manager import grant_schemas, grant_server, grant_tables
+from djops.compile.mysql_manager import grant_events, grant_schemas, grant_server, grant_tables
 from djops.compile.s3_manager import SCRATCH
 from djops.compile.sql import quote_account, quote_string
 from djops.errors import AccessDeniedError, DjopsError, InstallError, StartError
@@ -50,7 +50,6 @@ pid_file = "mysqld.pid"
 bind_address = {host}
 port = {port}
 mysqlx = OFF
-event_scheduler = OFF
 secure_file_priv = NULL
 local_infile = OFF
 
@@ -76,6 +75,9 @@ innodb_lock_wait_timeout = 600
 
 # From 9.6 on the server's own foreign keys lose rows in cascades over several levels; InnoDB's do not.
 loose_innodb_native_foreign_keys = ON
+
+# Ends grants with a date where nobody runs djops in time.
+event_scheduler = ON
 
 # One person's machine: memory is for the pipeline.
 performance_schema = OFF
@@ -258,6 +260,7 @@ class MysqlServer:
                 grant_server(account),
                 *grant_tables(account).values(),
                 *grant_schemas(account, [SCRATCH]),
+                *grant_events(account),
             ):
                 server.query(statement)
 
