@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 from djops.compile.deadlines import compile_deadlines
@@ -17,42 +17,26 @@ from djops.compile.s3 import S3State, compile_s3
 from djops.compile.secrets_state import SecretsState
 from djops.compile.sql import unescape_pattern
 from djops.compile.vault import compile_vault, secret_path
-from djops.errors import AccessDeniedError, ApplyError, ConfigError, DjopsError
+from djops.errors import AccessDeniedError, ConfigError
 from djops.model.graph import PipelineGraph, merge
 from djops.model.project import Project
 from djops.model.roles import RoleModel
 from djops.plan.adoption import Adoption, adopt_mysql, adopt_s3, with_adopted_keys
-from djops.plan.change import Change, Plan, in_order
+from djops.plan.change import Plan, in_order
 from djops.plan.expiry import Ended, what_ended
 from djops.plan.mysql import Reasons, diff_mysql
 from djops.plan.mysql_changes import CHANGED_FACT, STATE_FACT
-from djops.plan.operations import (
-    AwsCall,
-    EndSession,
-    KeepKey,
-    MarkSecret,
-    NotePassword,
-    Operation,
-    SecretRef,
-    Sql,
-    StorePassword,
-    VaultCall,
-)
+from djops.plan.operations import KeepKey
 from djops.plan.s3 import diff_s3
-from djops.plan.s3_changes import KEY_FACT, STORES_FACT
 from djops.plan.vault import diff_vault
+from djops.services.applying import Applied as Applied
+from djops.services.applying import apply as apply
+from djops.services.applying import execute as execute
 from djops.services.project import Loaded
-from djops.services.site import Site, open_site
-from djops.systems import journal, passwords
-from djops.systems.lock import locked
+from djops.services.servers import Servers as Servers
+from djops.services.site import open_site
 from djops.systems.mysql import Mysql
-from djops.systems.progress import Progress, Silent
 from djops.systems.resources import load_roles
-from djops.systems.s3 import S3
-from djops.systems.vault import Secrets
-
-PASSWORD_FIELD = "database.password"  # noqa: S105  the field's name, as the client names its file
-USER_FIELD = "database.user"
 
 
 @dataclass(frozen=True)
@@ -77,60 +61,6 @@ class Wanted:
         return cls(
             project, graph, load_roles().with_custom(project.roles), today or dt.datetime.now(dt.UTC).date()
         )
-
-
-class Servers:
-    """The three servers of a site, connected; use it as a context manager.
-
-    Args:
-        site: The environment.
-    """
-
-    def __init__(self, site: Site) -> None:
-        self.site = site
-        self.mysql = Mysql(site.mysql)
-        self.s3 = S3(site.s3)
-        self.secrets = Secrets(site.secrets)
-
-    def __enter__(self) -> Servers:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close all connections."""
-        with ExitStack() as stack:
-            stack.callback(self.mysql.close)
-            stack.callback(self.secrets.close)
-
-    @contextmanager
-    def changing(self, purpose: str, lock_wait: float) -> Iterator[None]:
-        """Hold both locks that keep a second djops from changing the project at the same time.
-
-        Args:
-            purpose: What is being done, for whoever waits.
-            lock_wait: Seconds to wait for another djops.
-
-        Raises:
-            LockedError: ``E_LOCKED`` naming the holder.
-        """
-        name = f"djops:{self.site.project.project}"
-        with locked(self.site.lab / "lock", purpose, lock_wait), self.mysql.lock(name, lock_wait):
-            yield
-
-
-@dataclass(frozen=True)
-class Applied:
-    """The outcome of an apply.
-
-    Attributes:
-        plan: What was to be done.
-        done: What was done, in order.
-    """
-
-    plan: Plan
-    done: tuple[Change, ...]
 
 
 @contextmanager
@@ -514,110 +444,3 @@ def _unmanaged(servers: Servers, found: MysqlState) -> tuple[str, ...]:
         for name, account in sorted(found.accounts.items())
         if account.project != servers.site.project.project and name.user not in system
     )
-
-
-def apply(
-    servers: Servers, plan: Plan, progress: Progress | None = None, *, command: str = "apply"
-) -> Applied:
-    """Carry out a plan, change by change, narrowing before widening.
-
-    Args:
-        servers: The servers; the caller holds :meth:`Servers.changing`.
-        plan: What to do; the very objects that were shown.
-        progress: Who wants to know.
-        command: What the journal shall call it, and what goes on from where it stopped.
-
-    Returns:
-        What was done.
-
-    Raises:
-        ApplyError: ``E_APPLY`` naming what was done and what was not; the next apply goes on from there.
-    """
-    done: list[Change] = []
-    if plan.changes:
-        file = journal.digest(servers.site.project_file)
-        journal.record(servers.site.lab, command, changes=str(len(plan.changes)), file=file)
-    with (progress or Silent()).step("Bringing the servers to what djops.yaml says") as step:
-        for change in plan.changes:
-            step.note(f"{len(done) + 1} of {len(plan.changes)}: {change.describe()}")
-            try:
-                for operation in change.operations():
-                    execute(servers, operation)
-            except DjopsError as error:
-                raise ApplyError(
-                    f"{len(done)} of {len(plan.changes)} changes were carried out; then "
-                    f"{change.system}, {change.describe()}: {error.message}",
-                    where=error.where,
-                    hint=f"{error.hint}; "
-                    * bool(error.hint)
-                    + "no change is half done and nothing was opened too wide; once the cause is mended, "
-                    f"`djops {command}` goes on from here",
-                    code=error.code if error.code == "E_SERVER" else None,
-                ) from error
-            done.append(change)
-        step.note(f"{len(done)} changes")
-    return Applied(plan, tuple(done))
-
-
-def execute(servers: Servers, operation: Operation) -> None:
-    """Send one operation of a change to the server it is for.
-
-    Args:
-        servers: The servers.
-        operation: The operation.
-
-    Raises:
-        DjopsError: The server refuses, or does not answer.
-    """
-    match operation:
-        case Sql():
-            servers.mysql.run(operation, lambda reference: _reveal(servers, reference))
-        case EndSession():
-            servers.mysql.end_sessions(operation.user)
-        case AwsCall():
-            root = servers.site.s3_root if operation.as_administrator else None
-            answer = (S3(root) if root else servers.s3).call(operation)
-            if operation.keep_key is not None:
-                _keep_key(servers, operation.keep_key, answer["AccessKey"])
-        case VaultCall():
-            servers.secrets.run(operation)
-        case StorePassword():
-            _store_password(servers, operation)
-        case MarkSecret():
-            _note(servers, operation.path, operation.facts)
-        case NotePassword():
-            since = servers.mysql.password_changed(operation.account)
-            _note(servers, operation.path, {STATE_FACT: "set", CHANGED_FACT: since})
-
-
-def _reveal(servers: Servers, reference: SecretRef) -> str:
-    stored = servers.secrets.read_secret(reference.path)
-    if stored is None or reference.field not in stored.fields:
-        raise ApplyError(
-            f"the secrets server no longer has {reference.field} at {reference.path}",
-            hint="somebody removed it meanwhile; run the command again",
-        )
-    return stored.fields[reference.field]
-
-
-def _store_password(servers: Servers, operation: StorePassword) -> None:
-    # Marked before it is written: a kept password counts only once the server is known to take it.
-    _note(servers, operation.path, {STATE_FACT: "pending"})
-    stored = servers.secrets.read_secret(operation.path)
-    if stored is None or PASSWORD_FIELD not in stored.fields:
-        fresh = {USER_FIELD: operation.user, PASSWORD_FIELD: passwords.generate()}
-        servers.secrets.merge_secret(operation.path, fresh)
-
-
-def _keep_key(servers: Servers, keep: KeepKey, key: Mapping[str, str]) -> None:
-    fields: dict[str, str | None] = {}
-    for store in keep.stores:
-        fields[f"stores.{store}.access_key"] = key["AccessKeyId"]
-        fields[f"stores.{store}.secret_key"] = key["SecretAccessKey"]
-    servers.secrets.merge_secret(keep.path, fields)
-    _note(servers, keep.path, {KEY_FACT: key["AccessKeyId"], STORES_FACT: ",".join(keep.stores)})
-
-
-def _note(servers: Servers, path: str, facts: Mapping[str, str]) -> None:
-    known = servers.secrets.read_metadata(path)
-    servers.secrets.write_metadata(path, {**(known.facts if known else {}), **facts})
