@@ -33,7 +33,7 @@ _R = TypeVar("_R")
 READY_SECONDS = 90.0
 """How long a server may take to answer."""
 
-_GONE_SECONDS = 1.5  # a server may replace its process while it starts
+_GONE_SECONDS = 1.5  # a server may replace its process while it starts, and takes a while to die
 _FRESH_BYTES = 3 << 30
 _PURGED = ".purged-"
 
@@ -362,9 +362,9 @@ def _bring_up(server: Server, lab: Lab, progress: Progress, given_up: threading.
 def _require_ports(server: Server, lab: Lab) -> None:
     for name in server.public_ports:
         port = lab.ports[name]
-        if ports.is_free(port):
+        holder = _holder(port)
+        if holder is None and ports.is_free(port):
             continue
-        holder = ports.holder(port)
         if holder is not None and str(lab.directory) in holder.arguments:
             continue  # a part of this very server that still runs
         who = f"is held by {holder}" if holder else "cannot be used"
@@ -374,6 +374,17 @@ def _require_ports(server: Server, lab: Lab) -> None:
             code="E_PORT",
             hint="stop that program, then run `djops up` again",
         )
+
+
+def _holder(port: int) -> ports.Holder | None:
+    """Return who holds a port; one that was killed a moment ago holds it until its last thread is gone."""
+    deadline = time.monotonic() + _GONE_SECONDS
+    while not ports.is_free(port):
+        holder = ports.holder(port)
+        if (holder is not None and holder.pid is not None) or time.monotonic() > deadline:
+            return holder
+        time.sleep(0.02)
+    return None
 
 
 def _await(server: Server, step: Step, given_up: threading.Event) -> None:
