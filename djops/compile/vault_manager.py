@@ -27,13 +27,25 @@ RULES: Mapping[str, str] = {
     "auth/token/lookup-self": "read",
     "auth/token/renew-self": "update",
     "auth/token/revoke-self": "update",
+    "auth/token/accessors": "list sudo",
+    "auth/token/lookup-accessor": "update",
+    "auth/token/revoke-accessor": "update",
     "sys/capabilities-self": "update",
     "sys/wrapping/wrap": "update",
 }
 """Capabilities of djops' own AppRole by path."""
 
-_OPTIONAL = frozenset({f"{MOUNT}/detailed-metadata/*", "sys/policies/detailed/acl"})
-"""Listings that only OpenBao has; without them reading takes more requests."""
+_OPTIONAL = frozenset(
+    {
+        f"{MOUNT}/detailed-metadata/*",
+        "sys/policies/detailed/acl",
+        "auth/token/accessors",
+        "auth/token/lookup-accessor",
+        "auth/token/revoke-accessor",
+    }
+)
+"""Listings that only OpenBao has, without which reading takes more requests; and what only looks after links
+and tokens of people, which servers that were set up earlier do not allow."""
 
 
 def manager_policy() -> str:

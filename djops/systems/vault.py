@@ -116,6 +116,25 @@ class SecretFacts:
         return cls(facts=dict(data.get("custom_metadata") or {}), version=version, readable=readable)
 
 
+@dataclass(frozen=True)
+class Wrapped:
+    """A secret behind a token that gives it out once.
+
+    Attributes:
+        token: The token; whoever has it first gets the secret.
+        accessor: Names the token without being it.
+        path: The API path that was read for it.
+        made: When, as the server wrote it.
+        seconds: How long it is good for.
+    """
+
+    token: Secret
+    accessor: str
+    path: str
+    made: str
+    seconds: int
+
+
 class _RefusedError(Exception):
     """An answer that is not 2xx.
 
@@ -490,6 +509,83 @@ class Secrets:
         with contextlib.suppress(_RefusedError):
             self._exchange("POST", "auth/token/revoke-self", None, token=token)
 
+    def wrap_secret(self, path: str, seconds: int) -> Wrapped:
+        """Put a secret behind a token that can be used once, without reading it here.
+
+        Args:
+            path: The secret's path below the mount.
+            seconds: How long the token is good for.
+
+        Returns:
+            The token, which does not end with djops' own.
+
+        Raises:
+            DjopsError: As :meth:`request`; ``E_NO_CREDENTIALS`` when there is no such secret.
+        """
+        if not (facts := self.read_metadata(path)) or not facts.readable:
+            raise DjopsError(
+                f"there is nothing at {path} to hand over",
+                code="E_NO_CREDENTIALS",
+                hint="`djops apply` makes what is missing",
+            )
+        where = f"{MOUNT}/data/{path}"
+        try:
+            answer = self._send("GET", where, None, wrap=seconds) or {}
+        except _RefusedError as error:
+            raise self._explained(error, "GET", where) from None
+        about = answer["wrap_info"]
+        return Wrapped(
+            Secret(about["token"]),
+            str(about["accessor"]),
+            str(about["creation_path"]),
+            str(about["creation_time"]),
+            int(about["ttl"]),
+        )
+
+    def accessors(self) -> list[str]:
+        """List the accessors of all tokens of the server.
+
+        Raises:
+            DjopsError: As :meth:`request`.
+        """
+        return self._keys("auth/token/accessors")
+
+    def lookup_accessor(self, accessor: str) -> dict[str, Any] | None:
+        """Tell about a token without having it.
+
+        Args:
+            accessor: The token's accessor.
+
+        Returns:
+            What the server knows, ``None`` when there is no such token any more.
+
+        Raises:
+            DjopsError: As :meth:`request`.
+        """
+        answer = self._about_accessor("auth/token/lookup-accessor", accessor)
+        # The server takes a used-up token away a moment later; until then its count of uses is negative.
+        return dict(answer["data"]) if answer and int(answer["data"].get("num_uses") or 0) >= 0 else None
+
+    def revoke_accessor(self, accessor: str) -> None:
+        """End a token without having it; nothing happens when there is none.
+
+        Args:
+            accessor: The token's accessor.
+
+        Raises:
+            DjopsError: As :meth:`request`.
+        """
+        self._about_accessor("auth/token/revoke-accessor", accessor)
+
+    def _about_accessor(self, path: str, accessor: str) -> dict[str, Any] | None:
+        try:
+            return self._send("POST", path, {"accessor": accessor}) or {}
+        except _RefusedError as error:
+            # Servers say so with 403, 404 or 400, each in its version.
+            if any("invalid accessor" in said or "failed to find accessor" in said for said in error.errors):
+                return None
+            raise self._explained(error, "POST", path) from None
+
     # Sending
 
     def _keys(self, path: str) -> list[str]:
@@ -508,18 +604,25 @@ class Secrets:
             raise self._explained(error, "LIST", path) from None
         return dict((answer or {}).get("data", {}).get("key_info") or {})
 
-    def _send(self, method: str, path: str, body: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    def _send(
+        self, method: str, path: str, body: Mapping[str, Any] | None, *, wrap: int | None = None
+    ) -> dict[str, Any] | None:
         self._ensure_token()
         try:
-            return self._exchange(method, path, body)
+            return self._exchange(method, path, body, wrap=wrap)
         except _RefusedError as error:
             if error.status != HTTPStatus.FORBIDDEN or time.monotonic() < self._expires:
                 raise
         self._ensure_token()
-        return self._exchange(method, path, body)
+        return self._exchange(method, path, body, wrap=wrap)
 
     def _exchange(
-        self, method: str, path: str, body: Mapping[str, Any] | None, token: Secret | None = None
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None,
+        token: Secret | None = None,
+        wrap: int | None = None,
     ) -> dict[str, Any] | None:
         adapter = RawAdapter.from_adapter(self._client.adapter) if token else self._client.adapter
         if token:
@@ -527,7 +630,11 @@ class Secrets:
         url = "/v1/" + quote(_checked(path), safe="/")
         try:
             response = adapter.request(
-                method.lower(), url, json=None if body is None else dict(body), raise_exception=False
+                method.lower(),
+                url,
+                json=None if body is None else dict(body),
+                wrap_ttl=None if wrap is None else f"{wrap}s",
+                raise_exception=False,
             )
         except (requests.RequestException, OSError) as error:
             raise self._unreachable(error) from None
