@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
-from djops.errors import ApplyError, DjopsError
+from djops.errors import ApplyError, ConflictError
 from djops.plan.change import Change, Plan
 from djops.plan.mysql_changes import CHANGED_FACT, PASSWORD_FIELD, STATE_FACT
 from djops.plan.operations import (
@@ -21,9 +23,11 @@ from djops.plan.operations import (
     VaultCall,
 )
 from djops.plan.s3_changes import KEY_FACT, STORES_FACT
+from djops.plan.schedule import schedule
+from djops.services.crew import Crew, Outcome, PhaseRun
 from djops.services.servers import Servers
 from djops.systems import journal, passwords
-from djops.systems.progress import Progress, Silent
+from djops.systems.progress import Progress, Silent, Step
 from djops.systems.s3 import S3
 
 USER_FIELD = "database.user"
@@ -59,30 +63,88 @@ def apply(
     Raises:
         ApplyError: ``E_APPLY`` naming what was done and what was not; the next apply goes on from there.
     """
-    done: list[Change] = []
-    if plan.changes:
-        file = journal.digest(servers.site.project_file)
-        journal.record(servers.site.lab, command, changes=str(len(plan.changes)), file=file)
+    if not plan.changes:
+        return Applied(plan, ())
+    file = journal.digest(servers.site.project_file)
+    journal.record(servers.site.lab, command, changes=str(len(plan.changes)), file=file)
     with (progress or Silent()).step("Bringing the servers to what djops.yaml says") as step:
-        for change in plan.changes:
-            step.note(f"{len(done) + 1} of {len(plan.changes)}: {change.describe()}")
-            try:
-                for operation in change.operations():
-                    execute(servers, operation)
-            except DjopsError as error:
-                raise ApplyError(
-                    f"{len(done)} of {len(plan.changes)} changes were carried out; then "
-                    f"{change.system}, {change.describe()}: {error.message}",
-                    where=error.where,
-                    hint=f"{error.hint}; "
-                    * bool(error.hint)
-                    + "no change is half done and nothing was opened too wide; once the cause is mended, "
-                    f"`djops {command}` goes on from here",
-                    code=error.code if error.code == "E_SERVER" else None,
-                ) from error
-            done.append(change)
-        step.note(f"{len(done)} changes")
-    return Applied(plan, tuple(done))
+        run = _Run(servers, plan, step)
+        try:
+            run.carry_out()
+        except KeyboardInterrupt as stop:
+            stop.add_note(run.sentence())
+            raise
+        if run.outcome.failed:
+            raise StoppedError(plan, run.outcome, command)
+        step.note(f"{len(run.outcome.done)} changes")
+    return Applied(plan, tuple(plan.changes[number] for number in run.outcome.done))
+
+
+class _Run:
+    """One plan on its way: phase after phase, so that everything that narrows comes before what widens."""
+
+    def __init__(self, servers: Servers, plan: Plan, step: Step) -> None:
+        self.outcome = Outcome()
+        self._servers, self._plan, self._step = servers, plan, step
+
+    def carry_out(self) -> None:
+        crew, first = Crew(), 0
+        for _, together in groupby(self._plan.changes, key=lambda change: change.phase):
+            changes = tuple(together)
+            if self.outcome.failed:
+                self.outcome.untouched += range(first, first + len(changes))
+            else:
+                self._phase(crew, changes, first)
+            first += len(changes)
+
+    def _phase(self, crew: Crew, changes: Sequence[Change], first: int) -> None:
+        phase = PhaseRun(
+            crew,
+            schedule(changes),
+            len(changes),
+            # Looked up at each call: this is where every operation passes through.
+            send=lambda operation: execute(self._servers, operation),
+            finished=lambda number: self._finished(first + number),
+            pause=lambda: None,
+        )
+        try:
+            phase.run()
+        finally:
+            self.outcome.add(phase.outcome, first)
+
+    def _finished(self, number: int) -> None:
+        self._step.note(f"{number + 1} of {len(self._plan.changes)}: {self._plan.changes[number].describe()}")
+
+    def sentence(self) -> str:
+        return f"{len(self.outcome.done)} of {len(self._plan.changes)} changes were carried out"
+
+
+class StoppedError(ApplyError):
+    """A change was refused, or a server went away; what was done and what was not is known.
+
+    Args:
+        plan: What was to be done.
+        outcome: What became of it; at least one change failed.
+        command: What goes on from here.
+    """
+
+    def __init__(self, plan: Plan, outcome: Outcome, command: str) -> None:
+        number, cause = next(iter(outcome.failed.items()))
+        change = plan.changes[number]
+        others = len(outcome.failed) - 1 + len(outcome.begun)
+        super().__init__(
+            f"{len(outcome.done)} of {len(plan.changes)} changes were carried out; then "
+            f"{change.system}, {change.describe()}: {cause.message}"
+            + (f" ({others} more were under way and are not finished)" if others else ""),
+            where=cause.where,
+            hint=f"{cause.hint}; "
+            * bool(cause.hint)
+            + "nothing was opened too wide, and every change can be done again; once the cause is mended, "
+            f"`djops {command}` goes on from here",
+            code=cause.code if cause.code in ("E_SERVER", "E_LOCK_LOST") else None,
+        )
+        self.plan = plan
+        self.outcome = outcome
 
 
 def execute(servers: Servers, operation: Operation) -> None:
@@ -117,6 +179,9 @@ def execute(servers: Servers, operation: Operation) -> None:
 
 
 def _reveal(servers: Servers, reference: SecretRef) -> str:
+    just_kept = servers.recall(reference.path, reference.field)
+    if just_kept is not None:
+        return just_kept
     stored = servers.secrets.read_secret(reference.path)
     if stored is None or reference.field not in stored.fields:
         raise ApplyError(
@@ -127,11 +192,15 @@ def _reveal(servers: Servers, reference: SecretRef) -> str:
 
 
 def _store_password(servers: Servers, operation: StorePassword) -> None:
+    fresh = {USER_FIELD: operation.user, PASSWORD_FIELD: passwords.generate()}
+    with contextlib.suppress(ConflictError):
+        servers.secrets.write_secret(operation.path, fresh, cas=0)
+        servers.remember(operation.path, PASSWORD_FIELD, fresh[PASSWORD_FIELD])
+        return
     # Marked before it is written: a kept password counts only once the server is known to take it.
     _note(servers, operation.path, {STATE_FACT: "pending"})
     stored = servers.secrets.read_secret(operation.path)
     if stored is None or PASSWORD_FIELD not in stored.fields:
-        fresh = {USER_FIELD: operation.user, PASSWORD_FIELD: passwords.generate()}
         servers.secrets.merge_secret(operation.path, fresh)
 
 

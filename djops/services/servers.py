@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 from djops.services.site import Site
+from djops.systems.connections import Secret
 from djops.systems.lock import locked
 from djops.systems.mysql import Mysql
 from djops.systems.s3 import S3
@@ -24,6 +25,27 @@ class Servers:
         self.mysql = Mysql(site.mysql)
         self.s3 = S3(site.s3)
         self.secrets = Secrets(site.secrets)
+        self._fresh: dict[tuple[str, str], Secret] = {}
+
+    def remember(self, path: str, field: str, value: str) -> None:
+        """Hold a secret that was just kept until it is sent to the server that it is for.
+
+        Args:
+            path: Where it is kept.
+            field: Name of the field.
+            value: The secret.
+        """
+        self._fresh[path, field] = Secret(value)
+
+    def recall(self, path: str, field: str) -> str | None:
+        """Return what :meth:`remember` holds, once.
+
+        Args:
+            path: Where it is kept.
+            field: Name of the field.
+        """
+        held = self._fresh.pop((path, field), None)
+        return held.reveal() if held else None
 
     def __enter__(self) -> Servers:
         return self

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 import ssl
+import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -71,7 +72,7 @@ _DENIED = {
 
 
 class Mysql:
-    """One connection to a MySQL server.
+    """One connection to a MySQL server, which threads may share: one statement goes after the other.
 
     Args:
         connection: Where it is, and as whom.
@@ -81,6 +82,7 @@ class Mysql:
         self.connection = connection
         self.where = f"mysql {connection.host}:{connection.port}"
         self._link: pymysql.Connection[pymysql.cursors.Cursor] | None = None
+        self._turn = threading.RLock()
 
     def __enter__(self) -> Mysql:
         self._connected()
@@ -133,7 +135,7 @@ class Mysql:
             ApplyError: ``E_APPLY`` for anything else it says no to.
         """
         try:
-            with self._connected().cursor() as cursor:
+            with self._turn, self._connected().cursor() as cursor:
                 cursor.execute(text, tuple(values) or None)
                 return tuple(cursor.fetchall() or ())
         except (pymysql.MySQLError, OSError) as error:
@@ -400,6 +402,26 @@ class Mysql:
             references={child: frozenset(above) for child, above in references.items()},
         )
         return graph, inventory
+
+    def tables_below(self, stems: Collection[str]) -> Mapping[str, tuple[TableName, ...]]:
+        """Read which schemas there are whose names begin so, and the tables of each, in one query.
+
+        Args:
+            stems: What names begin with.
+        """
+        found: dict[str, list[TableName]] = {}
+        if not stems:
+            return {}
+        begins = " OR ".join(["LEFT(SCHEMA_NAME, CHAR_LENGTH(%s)) = BINARY %s"] * len(stems))
+        for schema, table in self.query(
+            "SELECT s.SCHEMA_NAME, t.TABLE_NAME FROM information_schema.SCHEMATA s "
+            "LEFT JOIN information_schema.TABLES t ON t.TABLE_SCHEMA = s.SCHEMA_NAME "
+            f"AND t.TABLE_TYPE = 'BASE TABLE' WHERE {begins}",
+            [value for stem in stems for value in (stem, stem)],
+        ):
+            tables = found.setdefault(schema, [])
+            tables += [TableName(schema, table)] if table is not None else []
+        return {schema: tuple(sorted(tables)) for schema, tables in found.items()}
 
     def keyed_by_parents(self, tables: Collection[TableName]) -> tuple[TableName, ...]:
         """Tell which tables have a part of their primary key from a parent, as job tables need it.
