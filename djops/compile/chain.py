@@ -12,11 +12,12 @@ from djops.compile.mysql import (
     JOB_PRIVILEGES,
     LINEAGE_PRIVILEGES,
     SCHEMA_PRIVILEGES,
+    sandbox_privileges,
 )
 from djops.compile.mysql_state import AccountId, Edge, Held, MysqlState, Scope
 from djops.compile.sql import schema_pattern
 from djops.model.graph import TableName
-from djops.model.names import LINEAGE_TABLE, Tier
+from djops.model.names import LINEAGE_TABLE, Tier, is_sandbox
 from djops.model.roles import Capability
 
 S3_ACTIONS: Mapping[Capability, tuple[str, ...]] = {
@@ -73,6 +74,11 @@ def needs(
     Yields:
         The privileges as djops grants them, schema before tables.
     """
+    if is_sandbox(schema):
+        names = sandbox_privileges(frozenset({capability}))
+        if names:
+            yield Need(Scope(schema_pattern(schema, escape=escape)), names)
+        return
     if capability in SCHEMA_PRIVILEGES:
         yield Need(Scope(schema_pattern(schema, escape=escape)), SCHEMA_PRIVILEGES[capability])
     if capability in LINEAGE_PRIVILEGES and TableName(schema, LINEAGE_TABLE) in set(tables):

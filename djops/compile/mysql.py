@@ -17,7 +17,7 @@ from djops.compile.rights import Right, Rights
 from djops.compile.sql import MAX_ACCOUNT, quote_string, schema_pattern
 from djops.errors import NameRefusedError
 from djops.model.graph import PipelineGraph, TableName
-from djops.model.names import LINEAGE_TABLE, Tier
+from djops.model.names import LINEAGE_TABLE, Tier, is_sandbox
 from djops.model.project import Project, SchemaEntry
 from djops.model.roles import DATA_TIERS, Capability, Role, RoleModel
 
@@ -47,6 +47,12 @@ LINEAGE_PRIVILEGES: Mapping[Capability, frozenset[str]] = {
     Capability.DROP: frozenset({"DELETE"}),
 }
 """Privileges on ``~lineage``. CREATE is named so that the grant can precede the table (else error 1146)."""
+
+
+def sandbox_privileges(capabilities: frozenset[Capability]) -> frozenset[str]:
+    """Return what capabilities on a sandbox take: all on its schemas, because its tables are not known."""
+    kinds = (SCHEMA_PRIVILEGES, DATA_PRIVILEGES, JOB_PRIVILEGES, LINEAGE_PRIVILEGES)
+    return frozenset[str]().union(*(_united(kind, capabilities) for kind in kinds))
 
 
 @dataclass(frozen=True)
@@ -163,7 +169,7 @@ def _by_role(variable: str, limits: Mapping[str, int]) -> str:
 
 def _connections(held: Iterable[Right], roles: RoleModel) -> int:
     """Return how many connections an account may have: what its most generous role allows, 0 for any."""
-    limits = [roles.roles[name].limits.connections for name in {right.because.role for right in held}]
+    limits = [roles.role(name).limits.connections for name in {right.because.role for right in held}]
     return 0 if not limits or None in limits else max(limit or 0 for limit in limits)
 
 
@@ -200,9 +206,11 @@ class _Builder:
         account, is_new = self._make(schema, role)
         if not is_new:
             return account
-        definition = self.roles.roles[role]
+        definition = self.roles.role(role)
         above = sorted(self.graph.upstream(schema))
         own, upstream = definition.target, definition.upstream
+        if is_sandbox(schema):
+            own = self.roles.in_sandbox(role)
         if self.reader and Capability.READ in own and (Capability.READ in upstream or not above):
             nested = [schema] if role != self.reader else sorted(self.graph.parents.get(schema, ()))
             for name in nested:
@@ -244,6 +252,8 @@ class _Builder:
         """Let a role pass on every role that gives nothing it does not give itself: nesting gives both."""
         stage = self.project.schemas.get(schema, SchemaEntry()).stage
         for name, role in self.roles.roles.items():
+            if is_sandbox(schema) and name != self.reader:
+                continue
             if not role.project_wide and stage in role.stages and _gives_no_more(role, definition):
                 self.edges[Edge(self.level(schema, name), holder)] = True
 
@@ -258,6 +268,9 @@ class _Builder:
         if not capabilities:
             return
         pattern = schema_pattern(schema, escape=self.inventory.escape)
+        if is_sandbox(schema):
+            self._add(grantee, Scope(pattern), sandbox_privileges(capabilities))
+            return
         self._add(grantee, Scope(pattern), _united(SCHEMA_PRIVILEGES, capabilities))
         lineage = _united(LINEAGE_PRIVILEGES, capabilities)
         if "CREATE" in lineage or TableName(schema, LINEAGE_TABLE) in self.inventory.tables:

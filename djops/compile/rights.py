@@ -13,8 +13,9 @@ from functools import cached_property
 from typing import Literal, NamedTuple
 
 from djops.model.graph import PipelineGraph
+from djops.model.names import is_sandbox
 from djops.model.project import Grant, Project
-from djops.model.roles import Capability, RoleModel
+from djops.model.roles import SANDBOX_ROLE, Capability, RoleModel
 
 Relation = Literal["target", "upstream", "downstream"]
 
@@ -117,15 +118,32 @@ def compile_rights(project: Project, graph: PipelineGraph, roles: RoleModel, tod
     reach = _Reach(graph, roles)
     found: list[Right] = []
     principals = tuple(sorted(project.principals))
+    owned = project.owned
     for name in principals:
         for entry, grant in project.grants_of(name):
             if is_expired(grant, today):
                 continue
-            for schema in project.meant(grant.on, graph.schemas):
+            if project.sandboxes is not None and grant.role in project.sandboxes.roles and name in owned:
+                found += _own(name, owned[name], entry, roles)
+            for schema in _targets(project, grant, roles, graph.schemas | frozenset(owned.values())):
                 for relation, cells in reach.of(grant.role, schema, cascade=grant.cascade):
                     because = Because(entry, grant.role, schema, relation)
                     found += [Right(name, other, capability, because) for other, capability in cells]
     return Rights(principals, tuple(found))
+
+
+def _own(name: str, sandbox: str, entry: str, roles: RoleModel) -> Iterable[Right]:
+    """Yield what the owner of a sandbox has there."""
+    because = Because(entry, SANDBOX_ROLE, sandbox, "target")
+    return [Right(name, sandbox, capability, because) for capability in sorted(roles.sandbox.target)]
+
+
+def _targets(project: Project, grant: Grant, roles: RoleModel, schemas: frozenset[str]) -> Iterable[str]:
+    """Return what a grant is given on: of sandboxes those it names, and all where it is project-wide."""
+    named = project.meant(grant.on, schemas)
+    if not roles.role(grant.role).project_wide:
+        return named
+    return (*named, *sorted(name for name in schemas if is_sandbox(name) and name not in named))
 
 
 Cells = tuple[tuple[str, Capability], ...]
@@ -142,7 +160,10 @@ class _Reach:
     def of(self, role: str, schema: str, *, cascade: bool) -> tuple[tuple[Relation, Cells], ...]:
         key = (role, schema, cascade)
         if key not in self.known:
-            definition = self.roles.roles[role]
+            definition = self.roles.role(role)
+            if is_sandbox(schema):
+                self.known[key] = (("target", _cells((schema,), self.roles.in_sandbox(role))),)
+                return self.known[key]
             below = definition.downstream | (definition.cascade if cascade else frozenset())
             self.known[key] = (
                 ("target", _cells((schema,), definition.target)),

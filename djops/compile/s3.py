@@ -15,6 +15,7 @@ from typing import Any
 
 from djops.compile.rights import Rights
 from djops.errors import NameRefusedError
+from djops.model.names import is_sandbox, sandbox_stem
 from djops.model.project import Project, Store
 from djops.model.roles import Capability
 
@@ -106,10 +107,15 @@ def compile_s3(project: Project, rights: Rights) -> S3State:
 def schema_prefixes(store: Store, schema: str) -> tuple[str, str]:
     """Return the two key prefixes, each with its closing slash, below which a schema's objects lie.
 
+    A sandbox's do not end with a slash: its schemas go on from there.
+
     Raises:
         NameRefusedError: ``E_NAME`` when the name, or a part of the store's location, would be read as
             something else than itself in a policy or a key.
     """
+    if is_sandbox(schema):
+        first, second = schema_prefixes(store, sandbox_stem(schema))
+        return first[:-1], second[:-1]
     reason = "it would lie inside another schema's place" if "/" in schema else None
     for part in (schema, *store.location.split("/"), store.hash_prefix, store.schema_prefix):
         reason = reason or _unusable(part)
@@ -128,6 +134,8 @@ def inbox_prefix(store: Store, schema: str) -> str:
 
     It lies outside of the two sections that the client keeps for itself.
     """
+    if is_sandbox(schema):
+        return inbox_prefix(store, sandbox_stem(schema))[:-1]
     return "/".join(part for part in (store.location, "inbox", schema) if part) + "/"
 
 

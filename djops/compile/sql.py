@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from djops.errors import NameRefusedError
+from djops.model.names import is_sandbox, sandbox_stem
 
 MAX_IDENTIFIER = 64
 """Characters MySQL allows in a schema, table or column name (MySQL manual, Identifier Length Limits)."""
@@ -57,8 +58,10 @@ def schema_pattern(schema: str, *, escape: bool = True) -> str:
     ``_`` and ``%`` are wildcards there: a grant on ``lab_ephys`` also opens ``labXephys``. With
     ``@@partial_revokes`` on, wildcards are off and an escaped name no longer matches.
 
+    A sandbox is the one thing that is granted with a wildcard, and always in this one spelling.
+
     Args:
-        schema: The schema's name.
+        schema: The schema's name, or a sandbox.
         escape: ``False`` when the server has ``partial_revokes`` on.
 
     Returns:
@@ -67,10 +70,30 @@ def schema_pattern(schema: str, *, escape: bool = True) -> str:
     Raises:
         NameRefusedError: ``E_NAME`` when the pattern is longer than a name may be: MySQL counts the
             escapes (error 1059, seen on 9.7), so such a schema cannot be granted without opening others.
+            Also for a sandbox on a server without wildcards.
     """
+    if is_sandbox(schema):
+        return _sandbox_pattern(schema, escape=escape)
     if not escape:
         return schema
-    pattern = "".join("\\" + character if character in "_%\\" else character for character in schema)
+    return _checked(_escaped(schema), schema)
+
+
+def _sandbox_pattern(sandbox: str, *, escape: bool) -> str:
+    if not escape:
+        raise NameRefusedError(
+            f"the sandbox {sandbox} cannot be granted: this server has partial_revokes on, which switches "
+            "wildcards in grants off",
+            hint="switch partial_revokes off, or remove `sandboxes:`",
+        )
+    return _checked(f"{_escaped(sandbox_stem(sandbox))}%", sandbox)
+
+
+def _escaped(name: str) -> str:
+    return "".join("\\" + character if character in "_%\\" else character for character in name)
+
+
+def _checked(pattern: str, schema: str) -> str:
     if len(pattern) > MAX_IDENTIFIER:
         raise NameRefusedError(
             f"rights on schema {schema!r} cannot be granted: with _, % and \\ escaped its name has "

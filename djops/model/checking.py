@@ -11,9 +11,10 @@ from djops.errors import ConfigError, DjopsError
 from djops.model.findings import Finding
 from djops.model.graph import PipelineGraph
 from djops.model.loading import path_text
+from djops.model.names import SANDBOX_END, is_sandbox, sandbox_stem
 from djops.model.nearest import advice
 from djops.model.project import ALL, CredentialSource, Grant, Principal, Project, Store, Team, resolve_on
-from djops.model.roles import Role, RoleModel
+from djops.model.roles import SANDBOX_ROLE, Capability, Role, RoleModel
 from djops.model.yamltree import Path, Positions
 
 RESERVED_PRINCIPALS = frozenset(
@@ -27,6 +28,8 @@ SERVER_SCHEMAS = frozenset({"mysql", "sys", "information_schema", "performance_s
 """Schemas of the database server itself: no right may ever be given on them."""
 SCRATCH_PREFIX = "djops_smoke_"
 EVENT_SCHEMA = "djops"
+_LONGEST = 64
+"""Characters of a name in MySQL, escapes in a grant included."""
 
 _Found = Iterator[DjopsError]
 
@@ -38,11 +41,16 @@ class _Check:
         self, project: Project, schemas: Collection[str], roles: Mapping[str, Role], places: Positions | None
     ) -> None:
         self.project = project
-        self.schemas = frozenset(schemas)
+        self.schemas = frozenset(schemas) | frozenset(project.owned.values())
         self.roles = roles
         self.shipped: frozenset[str] = frozenset()
         self.today: dt.date | None = None
         self.places = places or Positions("djops.yaml", {})
+
+    @property
+    def roles_of_sandboxes(self) -> tuple[str, ...]:
+        """The roles that bring a sandbox along."""
+        return self.project.sandboxes.roles if self.project.sandboxes else ()
 
     def error(self, path: Path, message: str, hint: str, code: str) -> ConfigError:
         return ConfigError(message, where=self.places.where(*path), hint=hint, code=code)
@@ -88,7 +96,7 @@ def check(
     look.shipped = frozenset(roles.roles)
     checks: tuple[Callable[[_Check], _Found], ...] = (
         _check_principals, _check_teams, _check_groups, _check_roles, _check_grants, _check_repeated_grants,
-        _check_schemas, _check_upstream_cycle,
+        _check_sandboxes, _check_schemas, _check_upstream_cycle,
         _check_stores, _check_environments,
     )  # fmt: skip
     errors = [error for one in checks for error in one(look)]
@@ -136,6 +144,8 @@ def _check_grants(look: _Check) -> _Found:
             hint = advice(grant.role, look.roles, what="roles")
             yield look.error((*path, "role"), f"there is no role {grant.role!r}", hint, "E_UNKNOWN_ROLE")
         yield from _check_names(look, path, grant)
+        if role is not None:
+            yield from _check_others_sandbox(look, path, grant, role)
         if role is not None and role.project_wide and ALL not in grant.on:
             message = f"{grant.role} is given on the whole project, not on {', '.join(grant.on)}"
             hint = "write `on: all`, or give a role that is given by schema"
@@ -146,6 +156,14 @@ def _check_grants(look: _Check) -> _Found:
         if role is not None:
             yield from _check_stage(look, path, grant, role)
             yield from _check_holder(look, path, grant, role)
+
+
+def _check_others_sandbox(look: _Check, path: Path, grant: Grant, role: Role) -> _Found:
+    wrong = [name for name in look.project.meant(grant.on, look.schemas) if is_sandbox(name)]
+    if wrong and role.target != {Capability.READ}:
+        message = f"{grant.role} is not given on a sandbox: {wrong[0]}"
+        hint = "others only read in a sandbox: give a role that reads and does nothing else"
+        yield look.error((*path, "on"), message, hint, "E_SANDBOX")
 
 
 def _check_holder(look: _Check, path: Path, grant: Grant, role: Role) -> _Found:
@@ -196,9 +214,52 @@ def _check_groups(look: _Check) -> _Found:
 
 def _check_roles(look: _Check) -> _Found:
     for name in look.project.roles:
-        if name in look.shipped:
+        if name in look.shipped or name == SANDBOX_ROLE:
             message = f"{name!r} is a role that djops has already"
             yield look.error(("roles", name), message, "give it another name", "E_DUPLICATE")
+
+
+def _check_sandboxes(look: _Check) -> _Found:
+    setting, owned = look.project.sandboxes, look.project.owned
+    if setting is None:
+        return
+    for index, name in enumerate(setting.roles):
+        role = look.roles.get(name)
+        if role is None or "people" not in role.holders:
+            message = f"there is no role {name!r}" if role is None else f"{name} is a role of services"
+            hint = advice(name, [n for n, one in look.roles.items() if "people" in one.holders], what="roles")
+            yield look.error(("sandboxes", "roles", index), message, hint, "E_UNKNOWN_ROLE")
+    stems = {name: sandbox_stem(sandbox) for name, sandbox in owned.items()}
+    for name, stem in stems.items():
+        yield from _check_sandbox(look, name, stem, stems)
+
+
+def _check_sandbox(look: _Check, name: str, stem: str, stems: Mapping[str, str]) -> _Found:
+    """Find what a sandbox would open besides, or hide: servers go by one matching row, which may be its."""
+    path, low, escapes = ("people", name), stem.casefold(), stem.count("_")
+    if len(stem) + escapes + 1 > _LONGEST:
+        message = (
+            f"{name!r} is too long to have a sandbox: {stem}% takes more than MySQL's {_LONGEST} characters"
+        )
+        yield look.error(
+            path, message, "rename the person, or shorten `sandboxes: {prefix: ...}`", "E_SANDBOX"
+        )
+    inside = [other for other, theirs in stems.items() if other != name and theirs.casefold().startswith(low)]
+    if inside:
+        message = f"the sandbox of {name!r} would open {inside[0]!r}'s: both begin with {stem}"
+        hint = f"rename one of them, or give only one of them {' or '.join(look.roles_of_sandboxes)}"
+        yield look.error(path, message, hint, "E_SANDBOX")
+    under = sorted(
+        schema for schema in look.schemas if not is_sandbox(schema) and schema.casefold().startswith(low)
+    )
+    if under:
+        message = f"the schema {under[0]!r} lies in the sandbox of {name!r}, which would open it"
+        yield look.error(
+            path, message, "rename the schema, or choose another `sandboxes: {prefix: ...}`", "E_SANDBOX"
+        )
+    if low.startswith(EVENT_SCHEMA) or any(one.startswith(low) for one in SERVER_SCHEMAS):
+        message = f"the sandbox of {name!r} would lie among the schemas of djops or of the server: {stem}"
+        yield look.error(path, message, "choose another `sandboxes: {prefix: ...}`", "E_SANDBOX")
 
 
 def _check_names(look: _Check, path: Path, grant: Grant) -> _Found:
@@ -268,7 +329,7 @@ def _check_schemas(look: _Check) -> _Found:
             here = (*path, "upstream", index)
             if above == name:
                 yield look.error(here, f"{name!r} is named upstream of itself", "remove it", "E_CYCLE")
-            elif above not in look.schemas:
+            elif above not in look.schemas or is_sandbox(above):
                 hint = advice(above, look.schemas, what="schemas")
                 yield look.error(here, f"there is no schema {above!r}", hint, "E_UNKNOWN_SCHEMA")
 
@@ -285,6 +346,8 @@ def reserved_schema(name: str) -> str | None:
         return "it belongs to the database server itself"
     if name.casefold() == EVENT_SCHEMA:
         return "djops keeps the events there that end grants"
+    if is_sandbox(name):
+        return f"a name that ends in {SANDBOX_END} stands for a person's sandbox"
     if name.casefold().startswith(SCRATCH_PREFIX):
         return f"names that begin with {SCRATCH_PREFIX} are djops' own scratch schemas"
     return None

@@ -27,6 +27,7 @@ PATTERN_WORDS = {
     r"^[a-z][a-z0-9_-]{0,30}$": "at most 31 lower-case letters, digits, _ and -, a letter first",
     r"^[a-z][a-z0-9_-]{0,15}$": "at most 16 lower-case letters, digits, _ and -, a letter first",
     r"^[A-Za-z][A-Za-z0-9_-]{0,30}$": "at most 31 letters, digits, _ and -, a letter first",
+    r"^[A-Za-z][A-Za-z0-9_]{0,13}_$": "at most 15 letters, digits and _, a letter first and _ last",
     r"^[A-Za-z][A-Za-z0-9._-]{0,31}$": "at most 32 letters, digits, dots, _ and -, a letter first",
 }
 """What each pattern of the project file asks for, in words."""

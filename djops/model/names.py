@@ -95,3 +95,20 @@ def snake_case(class_name: str) -> str:
         The snake_case name, for example ``MultiModalAnalysis`` gives ``multi_modal_analysis``.
     """
     return re.sub(r"(?<!^)(?=[A-Z])", "_", class_name.replace("_", "")).lower()
+
+
+SANDBOX_END = "_*"
+"""How a person's sandbox is written: ``dev_alice_*`` stands for every schema that begins with ``dev_alice_``.
+
+No schema of a pipeline may end so.
+"""
+
+
+def is_sandbox(name: str) -> bool:
+    """Tell whether a name stands for a sandbox: for schemas that a person makes without asking anybody."""
+    return name.endswith(SANDBOX_END) and len(name) > len(SANDBOX_END)
+
+
+def sandbox_stem(sandbox: str) -> str:
+    """Return what the names of all schemas in a sandbox begin with, such as ``dev_alice_``."""
+    return sandbox[:-1]

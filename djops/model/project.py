@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
+from djops.model.names import SANDBOX_END, is_sandbox
 from djops.model.roles import Role
 
 PRINCIPAL_NAME = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,31}")
@@ -276,6 +277,24 @@ _Teams = Annotated[
 RoleName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,15}$")]
 
 
+class Sandboxes(_Frozen):
+    """Schemas that people make for themselves, such as ``dev_alice_test``, without asking anybody.
+
+    Attributes:
+        prefix: What their names begin with; the owner's name and an underscore follow.
+        roles: Whoever holds one of these roles has a sandbox.
+    """
+
+    prefix: str = Field(default="dev_", pattern=r"^[A-Za-z][A-Za-z0-9_]{0,13}_$")
+    roles: Annotated[
+        tuple[RoleName, ...],
+        Field(min_length=1),
+        BeforeValidator(
+            _as_tuple, json_schema_input_type=RoleName | Annotated[tuple[RoleName, ...], Field(min_length=1)]
+        ),
+    ] = ("developer",)
+
+
 class Project(_Frozen):
     """The whole of ``djops.yaml``.
 
@@ -291,6 +310,7 @@ class Project(_Frozen):
         teams: People who get the same rights, by the team's name.
         groups: Schemas by the group's name, which stands for them in ``on``.
         roles: Roles of the project's own.
+        sandboxes: Who may make schemas of their own; nobody without it.
     """
 
     version: Literal[1]
@@ -304,6 +324,7 @@ class Project(_Frozen):
     teams: _Teams = Field(default_factory=dict)
     groups: dict[Name, NameList] = Field(default_factory=dict)
     roles: dict[RoleName, Role] = Field(default_factory=dict)
+    sandboxes: Sandboxes | None = None
 
     @property
     def principals(self) -> dict[str, Principal]:
@@ -327,6 +348,17 @@ class Project(_Frozen):
                 for index, grant in enumerate(team.grants):
                     yield f"teams.{name}.grants[{index}]", grant
 
+    @property
+    def owned(self) -> dict[str, str]:
+        """The sandbox of each person who has one, grants that are over included."""
+        if self.sandboxes is None:
+            return {}
+        return {
+            name: f"{self.sandboxes.prefix}{name}{SANDBOX_END}"
+            for name in self.people
+            if any(grant.role in self.sandboxes.roles for _, grant in self.grants_of(name))
+        }
+
     def meant(self, on: Iterable[str], schemas: Collection[str]) -> tuple[str, ...]:
         """Expand what a grant is given on, groups of schemas included; see :func:`resolve_on`."""
         names = [
@@ -347,14 +379,15 @@ def resolve_on(on: Iterable[str], schemas: Collection[str]) -> tuple[str, ...]:
 
     Returns:
         The schemas meant, in alphabetical order; what matches nothing is left out. A schema that is
-        itself called ``all`` takes the word's meaning away.
+        itself called ``all`` takes the word's meaning away. A person's sandbox must be named to be meant.
     """
     wanted = tuple(on)
+    shared = [name for name in schemas if not is_sandbox(name)]
     if ALL in wanted and ALL not in schemas:
-        return tuple(sorted(schemas))
+        return tuple(sorted({*shared, *(name for name in wanted if name in schemas)}))
     named = {name for name in wanted if name in schemas}
     patterns = [
         pattern for pattern in wanted if pattern not in named and any(mark in pattern for mark in "*?[")
     ]
-    named.update(name for name in schemas for pattern in patterns if fnmatch.fnmatchcase(name, pattern))
+    named.update(name for name in shared for pattern in patterns if fnmatch.fnmatchcase(name, pattern))
     return tuple(sorted(named))

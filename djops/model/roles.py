@@ -98,19 +98,55 @@ class Role(BaseModel):
                 raise ValueError(f"{place}: {', '.join(sorted(blind))} cannot be used without read")
         return self
 
+    @model_validator(mode="after")
+    def _passes_on_its_own(self) -> Self:
+        """MySQL passes on whole roles, and a role on those schemas gives more than is held there."""
+        for place in ("upstream", "downstream", "cascade"):
+            if Capability.GRANT in getattr(self, place):
+                raise ValueError(
+                    f"{place}: grant is for `target` only; give the role on those schemas as well"
+                )
+        return self
+
+
+SANDBOX_ROLE = "sandbox"
+"""What the owner of a sandbox has there; no grant names it."""
+
 
 class RoleModel(BaseModel):
     """All roles by name.
 
     Attributes:
         version: Version of the file's format.
-        roles: The roles, weakest first.
+        roles: The roles that a grant can name, weakest first.
+        sandbox: What the owner of a sandbox has there.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     version: Literal[1]
     roles: Mapping[str, Role] = Field(min_length=1)
+    sandbox: Role = Role(target=frozenset({Capability.READ}))
+
+    def role(self, name: str) -> Role:
+        """Return a role, the one that only owners of sandboxes have included.
+
+        Args:
+            name: The role's name, which exists.
+        """
+        return self.sandbox if name == SANDBOX_ROLE else self.roles[name]
+
+    def in_sandbox(self, name: str) -> frozenset[Capability]:
+        """Return what a role gives on somebody's sandbox: all that its owner has, or reading, or nothing.
+
+        Nothing between: there is no table by table in a sandbox, whose tables djops does not know.
+
+        Args:
+            name: The role's name, which exists.
+        """
+        target = self.role(name).target
+        whole = target >= self.sandbox.target - {Capability.COLLECT}
+        return target if whole else target & {Capability.READ}
 
     def reader(self) -> str | None:
         """Name the role that reads a schema and what is upstream of it and can do nothing else.

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 from djops.model.graph import TableName
-from djops.model.names import Tier
+from djops.model.names import SANDBOX_END, Tier, is_sandbox
 from djops.model.project import Store
 from djops.model.roles import DATA_TIERS, Capability
 
@@ -86,11 +86,13 @@ class Power(NamedTuple):
         capability: What may be done.
         tiers: The tiers of tables whose rows may be written.
         extras: More of the client that is to work, such as ``skip_duplicates``.
+        whole: Whether it is about rows of tables to come as well, as in somebody's sandbox.
     """
 
     capability: Capability
     tiers: Collection[str] = DATA_TIERS
     extras: Collection[str] = ()
+    whole: bool = False
 
 
 class MysqlAsk(NamedTuple):
@@ -208,13 +210,24 @@ def _on_schema(privilege: str, powers: Iterable[Power]) -> bool:
             wanted = {Capability.ALTER}
         case "DROP":
             wanted = {Capability.DROP}
+        case "INSERT" | "UPDATE" | "DELETE":
+            return any(power.whole and power.capability in _WRITING[privilege] for power in powers)
         case _:
             return False
     return any(power.capability in wanted for power in powers)
 
 
+# Job tables and ~lineage are written as well, and in a sandbox they are not told from data.
+_BESIDE = {Capability.JOBS, Capability.DECLARE}
+_WRITING = {
+    "INSERT": {Capability.INSERT, *_BESIDE},
+    "UPDATE": {Capability.UPDATE, *_BESIDE},
+    "DELETE": {Capability.DELETE, Capability.DROP, *_BESIDE},
+}
+
+
 def _on_table(privilege: str, table: TableName, powers: Sequence[Power]) -> bool:
-    if privilege not in _ROWS:
+    if privilege not in _ROWS or _on_schema(privilege, powers):
         return _on_schema(privilege, powers)
     if table.tier is Tier.JOB:
         return any(power.capability is Capability.JOBS for power in powers)
@@ -263,7 +276,9 @@ def mysql_meaning(schema: str, tables: Tables, capability: Capability) -> Sequen
         capability: The capability; the answer is empty for one that is none of the database's.
     """
     # Whoever may pass roles on must have them.
-    powers = [Power(capability), *([Power(Capability.READ)] if capability is Capability.GRANT else [])]
+    whole = is_sandbox(schema)
+    powers = [Power(capability, whole=whole)]
+    powers += [Power(Capability.READ)] if capability is Capability.GRANT else []
     questions = mysql_questions(schema, tables, powers)
     asks = [one.ask for one in questions if one.expected and one.capability == capability]
     return [ask for ask in asks if isinstance(ask, MysqlAsk) and not _comes_with_insert(ask, tables)]
@@ -310,6 +325,7 @@ def places_of(stores: Iterable[Store], schema: str) -> Places:
         schema: The schema.
 
     Returns:
+        For a sandbox, places of a schema called just that: one that lies within.
         ``{location}/_hash/{schema}/`` and ``{location}/_schema/{schema}/`` of each store, and the inbox.
     """
     sections, inboxes = [], []
@@ -374,16 +390,22 @@ def _about_objects(
     for action, capability, expected in actions:
         for name in ("probe", "table/key=1/probe.bin"):
             yield Question(capability, S3Ask(action, object_arn(place, name)), expected)
-        # What only begins like it is another schema's.
-        twin = f"{bucket}/{place.prefix.rstrip('/')}-djops-probe/probe"
+        # What only begins like it is another schema's, or another person's.
+        twin = f"{bucket}/{_before(place)}-djops-probe/probe"
         yield Question(OTHER, S3Ask(action, twin), False)
     for action in _NEVER:
         yield Question(OTHER, S3Ask(action, object_arn(place, "probe")), False)
     for prefix in (place.prefix, f"{place.prefix}table/"):
         yield Question(listing, S3Ask("s3:ListBucket", bucket, prefix), lists)
-    for prefix in (place.prefix.rstrip("/"), place.prefix[:-2]):
+    for prefix in (_before(place), _before(place)[:-1]):
         yield Question(OTHER, S3Ask("s3:ListBucket", bucket, prefix), False)
     yield Question(OTHER, S3Ask("s3:ListBucketVersions", bucket, place.prefix), False)
+
+
+def _before(place: Place) -> str:
+    """Return what the keys of a place begin with, short of what ends the schema's or sandbox's name."""
+    prefix = place.prefix.rstrip("/")
+    return prefix.removesuffix(SANDBOX_END)
 
 
 def s3_meaning(places: Places, capability: Capability) -> Sequence[S3Ask]:

@@ -7,6 +7,7 @@ the accounts of the servers themselves and djops' own.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -15,7 +16,7 @@ from djops.compile.mysql_state import AccountId, Held, Login, Scope
 from djops.compile.sql import quote_account, quote_identifier, unescape_pattern
 from djops.errors import UndecidedError
 from djops.model.graph import TableName
-from djops.model.names import LINEAGE_TABLE
+from djops.model.names import LINEAGE_TABLE, is_sandbox, sandbox_stem
 from djops.model.roles import Capability
 from djops.proof.cells import BUCKET_ARN, Places, Power, S3Ask, object_arn
 from djops.proof.decision import Decision
@@ -372,11 +373,21 @@ def _wildcards(situation: Situation) -> Iterator[Violation]:
         if held.scope.table or pattern == "*" or unescape_pattern(pattern) is not None:
             continue
         opened = sorted(schema for schema in known if opens(pattern, schema))
+        if _is_ones_own(situation, pattern):
+            continue
         # A pattern with nothing but % may be meant, as for a person's own schemas; it must not reach ours.
         if _has_live_underscore(pattern) or {*situation.schemas, *_SERVER_SCHEMAS} & set(opened):
             shown = f"opens {', '.join(opened)}" if len(opened) > 1 else "opens every schema that fits it"
             text = f"the wildcard in {quote_identifier(pattern)} {shown}"
             yield Violation("T_WILDCARD", text, (row_text(held, names),), held.grantee.user, tuple(opened))
+
+
+def _is_ones_own(situation: Situation, pattern: str) -> bool:
+    """Tell whether all that a pattern can match lies in one sandbox; who may be there is asked elsewhere."""
+    found = re.match(r"(?:\\.|[^\\%_])*", pattern, re.DOTALL)
+    begins = unescape_pattern(found.group()) if found else None
+    stems = [sandbox_stem(schema) for schema in situation.schemas if is_sandbox(schema)]
+    return begins is not None and any(begins.startswith(stem) for stem in stems)
 
 
 def _has_live_underscore(pattern: str) -> bool:

@@ -15,10 +15,11 @@ from djops.compile.mysql_state import AccountId, MysqlState, Scope
 from djops.compile.rights import Rights, compile_rights, is_expired
 from djops.compile.s3 import S3State, compile_s3
 from djops.compile.secrets_state import SecretsState
-from djops.compile.sql import unescape_pattern
+from djops.compile.sql import schema_pattern, unescape_pattern
 from djops.compile.vault import compile_vault, secret_path
 from djops.errors import AccessDeniedError, ConfigError
 from djops.model.graph import PipelineGraph, merge
+from djops.model.names import is_sandbox
 from djops.model.project import Project
 from djops.model.roles import RoleModel
 from djops.plan.adoption import Adoption, adopt_mysql, adopt_s3, with_adopted_keys
@@ -57,10 +58,13 @@ class Wanted:
 
     @classmethod
     def of(cls, project: Project, graph: PipelineGraph, today: dt.date | None = None) -> Wanted:
-        """Use the shipped roles and the project's own, and today's date unless another is given."""
-        return cls(
-            project, graph, load_roles().with_custom(project.roles), today or dt.datetime.now(dt.UTC).date()
-        )
+        """Use the shipped roles and the project's own, and today's date unless another is given.
+
+        People's sandboxes are added to the schemas.
+        """
+        roles = load_roles().with_custom(project.roles)
+        whole = replace(graph, schemas=graph.schemas | frozenset(project.owned.values()))
+        return cls(project, whole, roles, today or dt.datetime.now(dt.UTC).date())
 
 
 @contextmanager
@@ -249,12 +253,17 @@ def lines_over(wanted: Wanted) -> Mapping[str, tuple[str, ...]]:
 
 
 def _revocable(schemas: Collection[str], *, escape: bool) -> Callable[[Scope], bool]:
-    """Tell which scopes djops' own account has power over: the pipeline's schemas, spelled exactly."""
+    """Tell which scopes djops' own account has power over: the pipeline's schemas, spelled exactly.
+
+    Sandboxes have one spelling each.
+    """
+    sandboxes = {schema_pattern(schema, escape=escape) for schema in schemas if is_sandbox(schema)}
 
     def may_revoke(scope: Scope) -> bool:
         if scope.table:
             return scope.pattern in schemas
-        return scope.pattern != "*" and unescape_pattern(scope.pattern, escape=escape) in schemas
+        exact = unescape_pattern(scope.pattern, escape=escape)
+        return scope.pattern in sandboxes or (scope.pattern != "*" and exact in schemas)
 
     return may_revoke
 

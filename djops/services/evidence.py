@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from urllib.parse import urlsplit
 
@@ -15,7 +15,8 @@ from djops.compile.s3 import iam_path
 from djops.compile.s3_manager import MANAGER, scratch_project
 from djops.compile.sql import quote_account
 from djops.errors import UndecidedError
-from djops.model.graph import PipelineGraph
+from djops.model.graph import PipelineGraph, TableName
+from djops.model.names import is_sandbox, sandbox_stem
 from djops.model.roles import DATA_TIERS, RoleModel
 from djops.proof.cells import ADMIN_OPTION, MysqlAsk, Places, Power, S3Ask, Tables, places_of
 from djops.proof.decision import Decision
@@ -50,6 +51,7 @@ class Evidence:
         keepers: Database accounts of the server itself and of djops, throw-away ones included.
         iam_keepers: IAM users that are djops' own.
         site: Where all this is.
+        inside: Schemas that people made in their sandboxes, each with its sandbox.
     """
 
     wanted: Wanted
@@ -65,6 +67,12 @@ class Evidence:
     keepers: frozenset[AccountId]
     iam_keepers: frozenset[str]
     site: Site
+    inside: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def order(self) -> Sequence[str]:
+        """All schemas, parents before children; those in sandboxes last."""
+        return (*self.graph.order, *self.inside)
 
     @cached_property
     def _roles(self) -> Sequence[AccountId]:
@@ -89,7 +97,7 @@ class Evidence:
         return Situation(
             mysql=self.mysql,
             s3=self.s3,
-            schemas={schema: self.tables[schema].names for schema in self.graph.order},
+            schemas={schema: self.tables[schema].names for schema in self.order},
             places=self.places,
             powers=self.powers,
             accounts=frozenset(self.accounts.values()),
@@ -146,6 +154,10 @@ def assemble(
     project = wanted.project
     rights = compile_rights(project, graph, wanted.roles, wanted.today)
     host = project.environments[site.environment].host_pattern
+    inside = _inside(graph, catalog)
+    powers = dict(powers_of(rights, wanted.roles))
+    for schema, sandbox in inside.items():
+        powers |= {(name, schema): held for (name, on), held in tuple(powers.items()) if on == sandbox}
     return Evidence(
         wanted=wanted,
         graph=graph,
@@ -153,14 +165,38 @@ def assemble(
         inventory=inventory,
         mysql=MysqlReader(catalog),
         s3=None if store is None else IamReader(store, dialect_of(site)),
-        tables=_tables(graph, inventory, catalog),
-        places={schema: places_of(project.stores.values(), schema) for schema in graph.order},
-        powers=powers_of(rights, wanted.roles),
+        tables={**_tables(graph, inventory, catalog), **_tables_inside(inside, catalog)},
+        # The place of the sandbox stands for those of its schemas.
+        places={
+            **{schema: places_of(project.stores.values(), schema) for schema in graph.order},
+            **dict.fromkeys(inside, Places()),
+        },
+        powers=powers,
         accounts={name: AccountId(name, host) for name in rights.principals},
         keepers=_keepers(site, catalog),
         iam_keepers=_iam_keepers(site, store),
         site=site,
+        inside=inside,
     )
+
+
+def _inside(graph: PipelineGraph, catalog: MysqlCatalog) -> Mapping[str, str]:
+    """Find the schemas that people made in their sandboxes."""
+    stems = {sandbox: sandbox_stem(sandbox) for sandbox in graph.order if is_sandbox(sandbox)}
+    return {
+        schema: sandbox
+        for sandbox, stem in stems.items()
+        for schema in sorted(catalog.schemas - graph.schemas)
+        if schema.startswith(stem)
+    }
+
+
+def _tables_inside(inside: Mapping[str, str], catalog: MysqlCatalog) -> Mapping[str, Tables]:
+    found: dict[str, list[TableName]] = {schema: [] for schema in inside}
+    for schema, table in sorted(catalog.tables):
+        if schema in found:
+            found[schema].append(TableName(schema, table))
+    return {schema: Tables(names) for schema, names in found.items()}
 
 
 def look_at_passwords(site: Site) -> Sequence[WeakPassword] | None:
@@ -218,7 +254,9 @@ def powers_of(rights: Rights, roles: RoleModel) -> Mapping[tuple[str, str], Sequ
 
 
 def _power(right: Right, roles: RoleModel) -> Power:
-    role = roles.roles[right.because.role]
+    role = roles.role(right.because.role)
+    if is_sandbox(right.schema):
+        return Power(right.capability, whole=True)
     if right.because.relation == "target":
         return Power(right.capability, role.tiers, role.extras)
     # A cascading delete visits every table, and what is upstream is another role's business.

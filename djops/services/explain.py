@@ -339,7 +339,7 @@ def _place(loaded: Loaded, entry: str) -> str | None:
 
 def _role(roles: RoleModel, name: str) -> str:
     """Say what a role gives, in one line."""
-    role = roles.roles[name]
+    role = roles.role(name)
     parts = []
     for where, capabilities in (
         ("on its schema", role.target),

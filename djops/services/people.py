@@ -179,7 +179,7 @@ def people(loaded: Loaded, today: dt.date | None = None) -> tuple[Person, ...]:
     found = []
     for kind, principals in (("person", loaded.project.people), ("service", loaded.project.services)):
         for name, principal in principals.items():
-            by_schema: dict[str, list[str]] = {schema: [] for schema in loaded.graph.order}
+            by_schema: dict[str, list[str]] = {schema: [] for schema in wanted.graph.order}
             for right in rights.by_principal[name]:
                 if right.capability not in by_schema[right.schema]:
                     by_schema[right.schema].append(right.capability)

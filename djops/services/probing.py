@@ -118,7 +118,7 @@ def try_all(servers: Servers, found: Evidence, asked: Asked, progress: Progress,
             workshop = _Workshop(making, found, current)
             workshop.furnish(places)
             twins = [workshop.twin(name, number) for number, name in enumerate(asked)]
-            columns = columns_of(servers.mysql, found.graph.schemas)
+            columns = columns_of(servers.mysql, found.order)
             step.note(f"{len(twins)} twins")
         bench = _Bench(found, current, columns, workshop.nobody)
         # Closed before anything is removed: nobody may go on trying then.

@@ -9,7 +9,7 @@ from djops.compile.rights import Right, Rights, compile_rights, is_expired
 from djops.errors import UsageError
 from djops.model.checking import stage_of
 from djops.model.graph import PipelineGraph, TableName
-from djops.model.names import LINEAGE_TABLE, Tier, job_table_of
+from djops.model.names import LINEAGE_TABLE, Tier, is_sandbox, job_table_of, sandbox_stem
 from djops.model.nearest import advice
 from djops.model.project import Grant, Principal, Project
 from djops.model.roles import Capability, Role
@@ -88,6 +88,8 @@ def resolve(graph: PipelineGraph, on: str) -> tuple[str, TableName | None]:
         return on, None
     for cut in (index for index, character in enumerate(on) if character == "."):
         schema = schema_named(graph, on[:cut])
+        if schema is not None and is_sandbox(schema):
+            return schema, None  # djops does not know its tables, and rights there are on all of them
         if schema is not None:
             return schema, _table(graph, schema, on[cut + 1 :])
     schema = schema_named(graph, on)
@@ -98,13 +100,12 @@ def resolve(graph: PipelineGraph, on: str) -> tuple[str, TableName | None]:
 
 
 def schema_named(graph: PipelineGraph, name: str) -> str | None:
-    """Return the schema of that name, or that a module of that name declares."""
+    """Return the schema of that name, or that a module of that name declares, or the sandbox it lies in."""
     if name in graph.schemas:
         return name
-    return next(
-        (s for s, module in graph.modules.items() if module.rpartition(".")[2] == name or module == name),
-        None,
-    )
+    by_module = (s for s, module in graph.modules.items() if name in (module.rpartition(".")[2], module))
+    sandboxes = (s for s in graph.schemas if is_sandbox(s) and name.startswith(sandbox_stem(s)))
+    return next(by_module, next(sandboxes, None))
 
 
 def table_names(graph: PipelineGraph, schema: str) -> dict[str, TableName]:
@@ -149,7 +150,7 @@ def reaching(wanted: Wanted, rights: Rights, question: Question) -> tuple[Right,
 
 def _reaches(wanted: Wanted, right: Right, table: TableName) -> bool:
     limited = right.capability in _WRITES and right.because.relation == "target"
-    return not limited or table.family in wanted.roles.roles[right.because.role].tiers
+    return not limited or table.family in wanted.roles.role(right.because.role).tiers
 
 
 def unreachable(capability: Capability, table: TableName) -> str:
@@ -177,7 +178,7 @@ def lacking(wanted: Wanted, rights: Rights, question: Question) -> Iterator[str]
     held = rights.by_cell.get((who, schema, what), ())
     if table and held:
         for role in dict.fromkeys(right.because.role for right in held):
-            tiers = " and ".join(sorted(wanted.roles.roles[role].tiers))
+            tiers = " and ".join(sorted(wanted.roles.role(role).tiers))
             yield f"as {role} {who} may {what} {tiers} tables, and {table.table} is {table.family}"
         return
     yield f"no grant of {who} gives {what} on {schema}"

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from djops.errors import PipelineError
 from djops.model.graph import TableName
+from djops.model.names import is_sandbox, sandbox_stem
 from djops.model.project import SchemaEntry
 from djops.services import access
 from djops.services.access import Applied, Servers, Wanted
@@ -28,6 +29,8 @@ class SchemaInfo:
         there: Whether the database has it.
         tables: How many tables it has there, hidden ones left out.
         missing_job_tables: Imported and computed tables on which nobody can reserve jobs yet.
+        owner: Whose sandbox it is, if it stands for the schemas of one.
+        holds: The schemas in the sandbox.
     """
 
     name: str
@@ -37,6 +40,8 @@ class SchemaInfo:
     there: bool
     tables: int
     missing_job_tables: tuple[TableName, ...]
+    owner: str | None = None
+    holds: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -62,14 +67,14 @@ def survey(servers: Servers, wanted: Wanted) -> tuple[SchemaInfo, ...]:
         wanted: The pipeline as code and project file tell it.
 
     Returns:
-        The schemas, parents before children.
+        The schemas, parents before children, and people's sandboxes.
     """
     live, inventory = servers.mysql.read_pipeline(wanted.graph.schemas)
     graph = access.whole_graph(wanted.graph, live)
     tables: dict[str, list[TableName]] = {}
     for table in sorted(inventory.tables):
         tables.setdefault(table.schema, []).append(table)
-    return tuple(
+    shared = tuple(
         SchemaInfo(
             name=name,
             module=graph.modules.get(name),
@@ -80,7 +85,17 @@ def survey(servers: Servers, wanted: Wanted) -> tuple[SchemaInfo, ...]:
             missing_job_tables=datajoint.missing_job_tables(tables.get(name, ())),
         )
         for name in graph.order
+        if not is_sandbox(name)
     )
+    owned = wanted.project.owned
+    found = servers.mysql.tables_below([sandbox_stem(sandbox) for sandbox in owned.values()])
+    return (*shared, *(_sandbox(person, sandbox, found) for person, sandbox in sorted(owned.items())))
+
+
+def _sandbox(person: str, sandbox: str, found: Mapping[str, tuple[TableName, ...]]) -> SchemaInfo:
+    inside = tuple(schema for schema in sorted(found) if schema.startswith(sandbox_stem(sandbox)))
+    tables = [table for schema in inside for table in found[schema] if table.tier.holds_data]
+    return SchemaInfo(sandbox, None, "development", (), bool(inside), len(tables), (), person, inside)
 
 
 def require_power(servers: Servers, wanted: Wanted) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from djops.errors import UsageError
+from djops.model.names import is_sandbox, sandbox_stem
 from djops.model.nearest import advice
 from djops.proof.cells import (
     OTHER,
@@ -170,7 +171,7 @@ class Choice:
                 hint = advice(name, people, what="people and services")
                 raise UsageError(f"there is no person or service {name!r}", code="E_UNKNOWN", hint=hint)
         for name in self.schemas:
-            if name not in schemas:
+            if name not in schemas and not any(_within(name, one) for one in schemas):
                 hint = advice(name, [*people, *schemas], what="people, services and schemas")
                 raise UsageError(
                     f"there is no person, service or schema {name!r}", code="E_UNKNOWN", hint=hint
@@ -179,13 +180,18 @@ class Choice:
 
     def within(self, found: Evidence) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Return the principals and the schemas meant, parents before children."""
-        chosen = [schema for schema in found.graph.order if schema in self.schemas or not self.schemas]
+        asked = {*self.schemas}
+        chosen = [s for s in found.order if not asked or s in asked or found.inside.get(s) in asked]
         return self.principals or found.rights.principals, tuple(chosen)
 
     def concerns(self, violation: Violation) -> bool:
         """Tell whether a violation is about what was chosen."""
         person = not self.principals or violation.who in self.principals
         return person and (not self.schemas or bool({*self.schemas} & {*violation.schemas}))
+
+
+def _within(schema: str, sandbox: str) -> bool:
+    return is_sandbox(sandbox) and schema.startswith(sandbox_stem(sandbox))
 
 
 @dataclass
@@ -302,10 +308,7 @@ def compare(
         unknown = tuple(Unknown(code, reason) for code, reason in reasons if reason)
     systems: tuple[System, ...] = ("mysql", "s3") if found.s3 is not None else ("mysql",)
     cells = Counter(cell.system for cell in tally.cells)
-    capabilities = {
-        name: {schema: tuple(sorted(found.rights.capabilities(name, schema))) for schema in schemas}
-        for name in names
-    }
+    capabilities = {name: {schema: _held(found, name, schema) for schema in schemas} for name in names}
     return Verdict(
         principals=names,
         schemas=schemas,
@@ -320,13 +323,18 @@ def compare(
     )
 
 
+def _held(found: Evidence, name: str, schema: str) -> tuple[str, ...]:
+    return tuple(sorted(found.rights.capabilities(name, found.inside.get(schema, schema))))
+
+
 def _explained(found: Evidence, one: Disagreement) -> Disagreement:
     """Add what the project file says where the servers give less than it."""
     if not one.model:
         return one
     cell = one.cell
     held = found.rights.by_principal.get(cell.principal, ())
-    fitting = [right for right in held if right.schema == cell.schema and right.capability == cell.capability]
+    schema = found.inside.get(cell.schema, cell.schema)
+    fitting = [right for right in held if right.schema == schema and right.capability == cell.capability]
     lines = (f"{right.because} gives it" for right in fitting)
     return replace(one, because=tuple(dict.fromkeys((*one.because, *lines))))
 

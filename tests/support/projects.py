@@ -12,7 +12,7 @@ from djops.compile.mysql import Inventory, compile_mysql
 from djops.compile.mysql_state import MysqlState
 from djops.compile.rights import Rights, compile_rights
 from djops.model.graph import PipelineGraph, TableName
-from djops.model.project import Project
+from djops.model.project import Project, Sandboxes
 from djops.model.roles import DATA_TIERS, Capability, RoleModel
 from djops.systems.resources import load_roles
 
@@ -96,15 +96,19 @@ CAPABILITIES = st.frozensets(st.sampled_from(sorted(Capability)), max_size=3).ma
 )
 
 
+ELSEWHERE = CAPABILITIES.map(lambda found: found - {Capability.GRANT})
+"""Roles are passed on for their own schema only."""
+
+
 @st.composite
 def own_roles(draw: st.DrawFn) -> dict[str, dict[str, Any]]:
     """Roles of a project's own: any capabilities anywhere."""
     role = st.fixed_dictionaries(
         {
             "target": CAPABILITIES,
-            "upstream": CAPABILITIES,
-            "downstream": CAPABILITIES,
-            "cascade": CAPABILITIES,
+            "upstream": ELSEWHERE,
+            "downstream": ELSEWHERE,
+            "cascade": ELSEWHERE,
             "tiers": st.frozensets(st.sampled_from(sorted(DATA_TIERS))),
         }
     )
@@ -129,7 +133,9 @@ def peoples(draw: st.DrawFn, graph: PipelineGraph) -> Project:
     people = draw(
         st.dictionaries(st.sampled_from(["alice", "bob", "carol", "dan"]), st.lists(grant, max_size=3))
     )
-    return project(people, draw(st.lists(st.sampled_from(schemas), unique=True)), own)
+    found = project(people, draw(st.lists(st.sampled_from(schemas), unique=True)), own)
+    roles = draw(st.lists(st.sampled_from([*sorted(shipped), *sorted(own)]), max_size=2, unique=True))
+    return found.model_copy(update={"sandboxes": Sandboxes(roles=tuple(roles))}) if roles else found
 
 
 def compiled(
