@@ -31,6 +31,7 @@ TWO = {
     "schemas list": "a table lacks its grants or its job table",
     "plan": "the servers differ from `djops.yaml`",
     "can": "the answer is no",
+    "adopt": "somebody could be adopted, and nothing was changed",
     "expire": "with `--dry-run`: something would be revoked",
     "drift": "something on the servers is not as `djops.yaml` says",
     "verify": "the deciders differ, or a theorem does not hold",

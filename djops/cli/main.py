@@ -38,6 +38,7 @@ TOPICS = (
             ("grant", "djops.cli.grant", "Give somebody a role on schemas, everywhere at once."),
             ("revoke", "djops.cli.revoke", "Take a role back, everywhere at once."),
             ("users", "djops.cli.users", "Add, list, show and remove people and services."),
+            ("adopt", "djops.cli.adopt", "Bring accounts that are there already under management."),
             ("drift", "djops.cli.drift", "Name what somebody changed on the servers, and what mends it."),
             ("expire", "djops.cli.expire", "Revoke what grants that are over left behind; for cron."),
             ("can", "djops.cli.can", "Tell whether somebody may do something, and why."),

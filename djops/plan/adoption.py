@@ -47,7 +47,8 @@ def adopt_mysql(adoption: Adoption, wanted: MysqlState, found: MysqlState) -> tu
     accounts = dict(state.accounts)
     for name in adoption.accounts.values():
         should = wanted.accounts[name]
-        changes.append(TakeOver(name=name, account=should, why=_WHY))
+        older = accounts[name].second_password
+        changes.append(TakeOver(name=name, account=should, older=older, why=_WHY))
         # Without an older password: the present one is the one to keep.
         accounts[name] = replace(
             accounts[name], project=should.project, kind=should.kind, adopted=True, second_password=False

@@ -26,6 +26,7 @@ class Risk(enum.StrEnum):
 class Phase(enum.IntEnum):
     """When a change is carried out: everything that narrows comes before anything that widens."""
 
+    ADOPT = -1
     NARROW = 0
     END_SESSIONS = 1
     PREPARE = 2

@@ -176,18 +176,25 @@ def _looser(found: int, wanted: int) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class TakeOver(MysqlChange):
-    """Mark an account that djops did not make as the project's own; its old password may hold for a while."""
+    """Mark an account that djops did not make as the project's own; its old password may hold for a while.
+
+    Attributes:
+        older: Whether it has an older password too, which ends: MySQL keeps two, and one is to be new.
+    """
 
     name: AccountId
     account: Account
+    older: bool = False
 
     def _tell(self) -> Told:
         return Told(f"account {self.name}", "not made by djops", "taken over", Risk.KEEPS, Phase.NARROW)
 
     def operations(self) -> tuple[Operation, ...]:
-        """Return one ALTER USER."""
+        """Return one ALTER USER; before it the end of an older password, lest it be taken for the new one."""
         mark = {"project": self.account.project, "kind": self.account.kind, "adopted": True}
-        return (Sql((f"ALTER USER {_quoted(self.name)} {_merged(mark)}",)),)
+        marking = Sql((f"ALTER USER {_quoted(self.name)} {_merged(mark)}",))
+        ending = Sql((f"ALTER USER {_quoted(self.name)} DISCARD OLD PASSWORD",))
+        return (ending, marking) if self.older else (marking,)
 
     def reverse(self) -> Change:
         """Return the end of the mark."""

@@ -324,7 +324,13 @@ def adopted_keys(facts: Mapping[str, str]) -> tuple[str, ...]:
 
 @dataclass(frozen=True, kw_only=True)
 class AdoptUser(S3Change):
-    """Bring an IAM user that djops did not make below the project's path; its keys hold for a while."""
+    """Bring an IAM user that djops did not make below the project's path; its keys hold for a while.
+
+    It comes before the account of the same name is taken over, by which a run cut short is known.
+
+    Attributes:
+        path: Where it is; the same as ``to`` once an administrator has moved it.
+    """
 
     name: str
     path: str
@@ -333,16 +339,21 @@ class AdoptUser(S3Change):
     keep: KeepKey
 
     def _tell(self) -> Told:
-        return Told(f"user {self.name}", f"at {self.path}", f"at {self.to}", Risk.KEEPS, Phase.NARROW)
+        before, after = f"at {self.path}", f"at {self.to}"
+        if self.path == self.to:
+            before, after = "not made by djops", "taken over"
+        return Told(f"user {self.name}", before, after, Risk.KEEPS, Phase.ADOPT)
 
     def operations(self) -> tuple[Operation, ...]:
         """Note the keys first, lest they be taken for somebody else's and deleted."""
         move = {"UserName": self.name, "NewPath": self.to}
-        return (
+        noted = (
             StorePassword(self.keep.path, self.name),
             MarkSecret(self.keep.path, {ADOPTED_FACT: ",".join(sorted(self.user.keys))}),
-            AwsCall("iam", "UpdateUser", move, as_administrator=True),
         )
+        if self.path == self.to:
+            return noted
+        return (*noted, AwsCall("iam", "UpdateUser", move, as_administrator=True))
 
     def reverse(self) -> Change:
         """Return the way back."""

@@ -126,6 +126,8 @@ def plan_of(servers: Servers, wanted: Wanted, standing: Standing, adoption: Adop
     facts = {name: found.secrets.secrets.get(path, {}) for name, path in paths.items()}
     host = project.environments[servers.site.environment].host_pattern
     known = {name for name, beside in facts.items() if _in_force(beside, found.mysql, AccountId(name, host))}
+    # Whatever is kept from before, it is not the password of an account that somebody else made.
+    known -= {account.user for account in adoption.accounts.values()}
     reasons = replace(_reasons(project, rights, found.mysql), ended=standing.ended.reasons)
     revocable = _revocable(wanted.graph.schemas, escape=found.inventory.escape)
     mysql, changes = adopt_mysql(adoption, want.mysql, found.mysql)

@@ -215,4 +215,6 @@ def _keep_key(servers: Servers, keep: KeepKey, key: Mapping[str, str]) -> None:
 
 def _note(servers: Servers, path: str, facts: Mapping[str, str]) -> None:
     known = servers.secrets.read_metadata(path)
-    servers.secrets.write_metadata(path, {**(known.facts if known else {}), **facts})
+    noted = {**(known.facts if known else {}), **facts}
+    # The server takes no empty text: nothing stands for that.
+    servers.secrets.write_metadata(path, {name: fact for name, fact in noted.items() if fact})

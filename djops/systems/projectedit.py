@@ -94,6 +94,8 @@ def _apply(data: Any, edit: Edit) -> None:  # noqa: ANN401  plain data, or ruame
     """Make an edit in plain data."""
     holder = data
     for part in edit.path[:-1]:
+        if isinstance(edit, SetValue) and isinstance(holder, dict) and holder.get(part) is None:
+            holder[part] = {}
         holder = holder[part]
     last: Any = edit.path[-1]
     match edit:
@@ -204,6 +206,8 @@ class _Surgeon:
     # -- setting and adding --------------------------------------------------------------------------
 
     def _set(self, path: Path, value: Any) -> str:  # noqa: ANN401  plain data
+        if path[0] not in self.tree.entries and len(path) > 1:
+            return self._set(path[:-1], {path[-1]: value})
         holder = self._node(path[:-1])
         key = str(path[-1])
         if isinstance(holder, ScalarNode) and holder.value is None:
