@@ -16,6 +16,7 @@ import botocore.parsers
 import botocore.session
 from botocore import xform_name
 from botocore.config import Config
+from botocore.handlers import json_decode_policies
 
 from djops.compile.s3 import Bucket, IamUser, S3State, iam_path
 from djops.errors import AccessDeniedError, ApplyError, DjopsError, ServerUnavailableError
@@ -83,6 +84,8 @@ class S3:
             "iam": session.client("iam", endpoint_url=self._endpoints["iam"], **options),
             "s3": session.client("s3", endpoint_url=admin, **options),
         }
+        # It takes what Ceph answers for URL-encoded, as AWS answers: "%20" in a name would become a space.
+        self._clients["iam"].meta.events.unregister("after-call.iam", json_decode_policies)
 
     def call(self, operation: AwsCall) -> Mapping[str, Any]:
         """Send one request.

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import unquote
 
 from djops.compile.s3 import Document
 from djops.errors import AccessDeniedError
@@ -63,9 +64,9 @@ def read(server: S3, buckets: Iterable[str]) -> IamCatalog:
     )
 
 
-def as_document(text: Any) -> Any:  # noqa: ANN401
-    """Return a policy as data: boto3 decodes identity policies itself and leaves bucket policies as text."""
-    return json.loads(text) if isinstance(text, str) else text
+def as_document(text: str) -> Any:  # noqa: ANN401
+    """Return a policy as data: AWS answers identity policies URL-encoded, Ceph 20.2.4 as they are."""
+    return json.loads(text if text.lstrip().startswith("{") else unquote(text))
 
 
 def _or_unread(unread: list[str], name: str, default: T, ask: Callable[[], T]) -> T:
