@@ -3,12 +3,13 @@
 # make lint   ruff and mypy
 # make bench  how much djops adds to what the servers themselves take
 # make mutants  sabotage what compiles rights in small ways: which test catches each?
+# make soak   go on trying to break it with random seeds: ARGS="--seconds 600", or "--seed N loop" again
 # make clean  remove what was built here; labs and fetched programs stay (`djops down --purge`)
 
 MAKEFLAGS += --no-print-directory
 BIN := .venv/bin
 
-.PHONY: up test lint bench mutants clean
+.PHONY: up test lint bench mutants soak clean
 
 up:
 	@scripts/bootstrap.sh local
@@ -27,6 +28,10 @@ lint:
 mutants:
 	@scripts/bootstrap.sh dev
 	@$(BIN)/python scripts/mutants.py $(ARGS)
+
+soak:
+	@scripts/bootstrap.sh dev
+	@$(BIN)/python scripts/soak.py $(ARGS)
 
 bench:
 	@scripts/bootstrap.sh local

@@ -6,6 +6,7 @@ import random
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pymysql
@@ -13,6 +14,7 @@ import pymysql
 from djops.compile.mysql_state import AccountId
 from djops.compile.sql import quote_account, quote_identifier, quote_string
 from djops.errors import ApplyError
+from djops.services.site import open_site
 from djops.systems.mysql import Mysql
 
 SCHEMAS = ("mr_lab", "mrXlab", "mr%lab", "mr_lab_x", "MR_LAB", "mrlab", "mrülab", r"mr\lab")
@@ -108,6 +110,21 @@ def cells() -> Iterator[Cell]:
 CELLS = tuple(cells())
 
 
+@contextmanager
+def worlds(project_file: Path) -> Iterator[World]:
+    """Give a lab's server the schemas for cases, and leave it as it was."""
+    connection = open_site(project_file).mysql_root
+    assert connection is not None
+    with Mysql(connection) as root:
+        made = World(root)
+        made.remove()
+        try:
+            made.make_schemas()
+            yield made
+        finally:
+            made.remove()
+
+
 @dataclass
 class World:
     """Schemas, and accounts that are made anew for every case.
@@ -155,12 +172,13 @@ class World:
         """Make accounts, roles and grants at random.
 
         Args:
-            literal: Whether the server has partial revokes on.
+            literal: Whether the server is to have partial revokes on.
 
         Returns:
             The accounts.
         """
         self.clear()
+        self.root.query(f"SET GLOBAL partial_revokes = {'ON' if literal else 'OFF'}")
         chance = self.chance
         roles = chance.sample(ROLES, chance.randint(0, len(ROLES)))
         users = chance.sample(USERS, chance.randint(2, 5))

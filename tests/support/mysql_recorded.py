@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 from djops.compile.mysql_state import Account, AccountId, Edge, Held, Login, MysqlCatalog, Scope
 from djops.proof.mysql_matching import Client
 from djops.proof.mysql_reader import MysqlReader
-from tests.support.mysql_oracle import CELLS, LOCAL
+from tests.support.mysql_oracle import CELLS, LOCAL, STRANGER, World, answer, current_account
 
 CASES = {False: 16, True: 12}
 """How many cases there are, without and with partial revokes."""
@@ -33,6 +34,17 @@ class Case:
     seed: int
     catalog: MysqlCatalog
     answers: Mapping[str, tuple[AccountId, Sequence[bool]]]
+
+
+def asked(world: World, seed: int, *, literal: bool) -> Case:
+    """Make a case, and ask the server everything as everybody who can log in."""
+    world.chance = random.Random(seed)
+    users = world.make_case(literal=literal)
+    answers = {}
+    for name in sorted({user.user or STRANGER for user in users}):
+        with world.session(name) as link:
+            answers[name] = (current_account(link), [answer(link, cell.statement) for cell in CELLS])
+    return Case(seed, world.root.read_catalog(), answers)
 
 
 def save(cases: Sequence[Case]) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import boto3
 import pytest
+from botocore.handlers import json_decode_policies
 from moto import mock_aws
 
 from djops.errors import AccessDeniedError, ServerUnavailableError
@@ -21,7 +22,10 @@ from djops.systems.files import read_json
 from djops.systems.s3 import S3
 from tests.conftest import LabUnderTest
 
-DOCUMENT = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "s3:Get*", "Resource": "*"}]}
+DOCUMENT = {
+    "Version": "2012-10-17",
+    "Statement": [{"Effect": "Allow", "Action": "s3:Get*", "Resource": "arn:aws:s3:::a%20b"}],
+}
 OWN = "arn:aws:iam::123456789012:policy/Reads"
 
 
@@ -34,6 +38,7 @@ def aws() -> Iterator[S3]:
         region = {"region_name": "us-east-1"}
         keys = {"aws_access_key_id": "testing", "aws_secret_access_key": "testing"}
         server._clients = {name: boto3.client(name, **region, **keys) for name in ("iam", "s3")}  # type: ignore[call-overload]
+        server._clients["iam"].meta.events.unregister("after-call.iam", json_decode_policies)
         yield server
 
 
@@ -104,12 +109,13 @@ def test_who_may_look_at_little_is_told_so(lab: LabUnderTest, manager: S3Connect
     root.call(AwsCall("iam", "CreateUser", {**who, "Path": "/iam-proof/"}))
     made = root.call(AwsCall("iam", "CreateAccessKey", who))["AccessKey"]
     key = replace(manager, access_key=made["AccessKeyId"], secret_key=Secret(made["SecretAccessKey"]))
-    statement = {"Effect": "Allow", "Action": ["iam:ListUsers"], "Resource": "*"}
+    statement = {"Effect": "Allow", "Action": ["iam:ListUsers"], "Resource": ["*", "arn:aws:s3:::b/%20/*"]}
     document = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
     try:
         nothing = S3(key).read_catalog(["my-lab-data"])
         root.call(AwsCall("iam", "PutUserPolicy", {**who, "PolicyName": "p", "PolicyDocument": document}))
         names = S3(key).read_catalog([])
+        assert root.user(who["UserName"]).policies == {"p": json.loads(document)}, "as it was put"
     finally:
         root.call(AwsCall("iam", "DeleteAccessKey", {**who, "AccessKeyId": made["AccessKeyId"]}))
         root.call(AwsCall("iam", "DeleteUserPolicy", {**who, "PolicyName": "p"}, missing_is_done=True))
