@@ -91,7 +91,7 @@ def _show(found: Sequence[SchemaInfo]) -> str:
             ", ".join(info.upstream) or None,
             info.tables if info.there else "not there yet",
             ", ".join(name.table for name in info.missing_job_tables) or None,
-            info.module,
+            f"sandbox of {info.owner}: {', '.join(info.holds) or 'empty'}" if info.owner else info.module,
         )
         for info in found
     ]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cached_property
 
 from djops.compile.mysql_state import Account, AccountId, Edge, Held, Scope
-from djops.compile.sql import quote_account, unescape_pattern
+from djops.compile.sql import quote_account, schema_pattern, unescape_pattern
 from djops.model.graph import TableName
+from djops.model.names import is_sandbox
 from djops.plan.change import Change, Plan, Risk
 from djops.plan.drift_kinds import Book, DriftKind, Sight
 from djops.plan.mysql_changes import (
@@ -125,6 +127,12 @@ class _Sorter:
                 return state.accounts[name].kind
         return None
 
+    @cached_property
+    def sandboxes(self) -> frozenset[str]:
+        """How people's sandboxes are spelled in a grant; every other wildcard is somebody's own."""
+        escape, schemas = self.sight.escape, self.sight.schemas
+        return frozenset(schema_pattern(name, escape=escape) for name in schemas if is_sandbox(name))
+
     def held(
         self, name: AccountId, scope: Scope, privileges: Mapping[str, tuple[str, ...]], change: Change
     ) -> None:
@@ -144,7 +152,8 @@ class _Sorter:
             return DriftKind.COLUMN_GRANT
         if scope.pattern == "*":
             return DriftKind.SERVER_PRIVILEGE
-        if not scope.table and unescape_pattern(scope.pattern, escape=self.sight.escape) is None:
+        exact = scope.table or unescape_pattern(scope.pattern, escape=self.sight.escape) is not None
+        if not exact and scope.pattern not in self.sandboxes:
             return DriftKind.SPELLING if scope.pattern in self.sight.schemas else DriftKind.WILDCARD
         if privileges == [GRANT_OPTION]:
             return DriftKind.GRANT_OPTION

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from djops.compile.rights import Rights, compile_rights
 from djops.errors import UsageError
 from djops.model.graph import PipelineGraph, TableName
+from djops.model.names import is_sandbox
 from djops.model.roles import Capability
 from djops.services import access, question
 from djops.services.access import Servers, Wanted
@@ -234,9 +235,10 @@ def live(
 
 def _touched(wanted: Wanted, rights: Rights, asked: Question, reached: datajoint.Reached) -> Touched:
     """Judge one table that is reached."""
-    there = Question(asked.who, asked.what, reached.table.schema, reached.table)
+    schema = question.schema_named(wanted.graph, reached.table.schema) or reached.table.schema
+    there = Question(asked.who, asked.what, schema, None if is_sandbox(schema) else reached.table)
     allowed = bool(question.reaching(wanted, rights, there))
-    seen = Capability.READ in rights.capabilities(asked.who, reached.table.schema)
+    seen = Capability.READ in rights.capabilities(asked.who, schema)
     # A cascading UPDATE asks for no right. The client deletes wherever it sees a table, even without rows.
     stops = reached.rows > 0 or seen or asked.what is Capability.DROP
     blocks = asked.what is not Capability.UPDATE and not allowed and stops

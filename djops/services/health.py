@@ -83,7 +83,7 @@ def _checks(servers: access.Servers, loaded: Loaded) -> tuple[tuple[str, str, st
     site, project = servers.site, loaded.project
 
     def mysql() -> str:
-        access.read_database(servers, loaded.graph.schemas)
+        access.read_database(servers, access.Wanted.of(project, loaded.graph).graph.schemas)
         return servers.mysql.version()
 
     def s3() -> str:

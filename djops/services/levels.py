@@ -9,6 +9,7 @@ from djops.compile.mysql_state import AccountId
 from djops.compile.rights import Rights, compile_rights
 from djops.model.editing import Section
 from djops.model.graph import TableName
+from djops.model.names import is_sandbox
 from djops.model.project import ALL, Grant, Principal, SchemaEntry
 from djops.model.roles import Capability, Role
 from djops.proof.cells import (
@@ -56,7 +57,8 @@ class Levels:
 
     def __init__(self, found: Evidence) -> None:
         self.found = found
-        self.schemas = found.graph.order
+        # What somebody has in sandboxes comes with roles on other schemas.
+        self.schemas = tuple(name for name in found.graph.order if not is_sandbox(name))
 
     def grants(self, account: AccountId, section: Section) -> tuple[Grant, ...]:
         """Choose the grants that come closest to what an account may do in the database.

@@ -10,14 +10,18 @@ from typing import Any
 import numpy as np
 import pytest
 
+from djops.compile.mysql_manager import SCHEMA_PRIVILEGES, missing_grants
+from djops.compile.mysql_state import AccountId
 from djops.compile.sql import quote_identifier
+from djops.errors import AccessDeniedError
 from djops.plan.drift_kinds import DriftKind
 from djops.plan.operations import AwsCall
 from djops.services import access, can, credentials, drift, schemas, verify, who
 from djops.services.verify import BOTH
-from djops.systems import datajoint
+from djops.systems import datajoint, passwords
 from djops.systems.client_errors import is_denial
 from djops.systems.connections import MysqlConnection, Secret
+from djops.systems.mysql import Mysql
 from djops.systems.s3 import S3
 from tests.conftest import LabUnderTest
 from tests.support.bench import Bench, bench_in
@@ -148,6 +152,35 @@ def test_what_is_told_of_a_sandbox(filled: Bench) -> None:
     assert not told["dev_dora_*"].there
 
 
+SINS = {
+    r"GRANT SELECT ON `dev\_alice\_%`.* TO bob": DriftKind.DIRECT_GRANT,
+    r"GRANT SELECT ON `dev\_alice\_%`.* TO `session:viewer`": DriftKind.EXTRA_GRANT,
+    "GRANT SELECT ON `dev_alice_%`.* TO `dev_alice_*:viewer`": DriftKind.WILDCARD,
+    r"GRANT SELECT ON `dev\_%`.* TO `dev_alice_*:viewer`": DriftKind.WILDCARD,
+    r"REVOKE DROP ON `dev\_alice\_%`.* FROM `dev_alice_*:sandbox`": DriftKind.MISSING_GRANT,
+    "GRANT `dev_alice_*:viewer` TO bob": DriftKind.EXTRA_ROLE,
+}
+
+
+def test_what_is_changed_by_hand_is_named_and_mended(filled: Bench) -> None:
+    filled.by_root(*SINS)
+    verdict = filled.verify(verify.STATIC)
+    assert {"bob", "gail", "alice"} <= {one.cell.principal for one in verdict.disagreements}
+    with access.Servers(filled.site) as servers, servers.changing("test", 10):
+        found = drift.look(servers, filled.wanted)
+        assert {*SINS.values()} <= {one.kind for one in found.drift}
+        access.apply(servers, found.plan)
+        assert access.make_plan(servers, filled.wanted).is_empty
+    assert filled.verify(verify.STATIC).agrees
+
+
+def test_a_cascade_into_a_sandbox_is_told(filled: Bench) -> None:
+    with access.Servers(filled.site) as servers:
+        session = can.live(servers, filled.wanted, "erin", "delete", "session.manual")
+    inside = [one for one in session.touched or () if one.table.schema == TEST]
+    assert [(one.rows, one.allowed, one.blocks) for one in inside] == [(1, True, False)]
+
+
 def test_rows_in_a_sandbox_that_djops_did_not_make_are_found(filled: Bench) -> None:
     """A row on one schema of a sandbox hides what the owner has on all of them."""
     filled.by_root(r"GRANT SELECT ON `dev\_alice\_test`.* TO `session:viewer`@`%`")
@@ -188,3 +221,29 @@ def test_a_sandbox_ends_with_its_role(filled: Bench) -> None:
         instance.connection.query(f"CREATE DATABASE {OTHER}")
     assert is_denial(caught.value)
     assert filled.verify(verify.STATIC).agrees
+
+
+def test_one_row_for_all_sandboxes_is_enough_for_djops_own_account(filled: Bench) -> None:
+    """What an administrator of an existing server may grant once, instead of for each new owner."""
+    owner, password = "'sandbox_manager'@'%'", passwords.generate()
+    rights = ", ".join(SCHEMA_PRIVILEGES)
+    try:
+        filled.by_root(
+            f"CREATE USER {owner} IDENTIFIED BY '{password}' REQUIRE SSL",
+            f"GRANT {rights} ON `dev\\_%`.* TO {owner} WITH GRANT OPTION",
+            "CREATE ROLE sandbox_role",
+        )
+        with access.Servers(filled.site) as servers:
+            state = servers.mysql.read_state()
+        account = AccountId("sandbox_manager")
+        missing = missing_grants(state, account, ["dev_alice_*", "lab_alice_*"], escape=True)
+        assert [line for line in missing if "*.*" not in line] == [
+            f"GRANT {rights} ON `lab\\_alice\\_%`.* TO {owner} WITH GRANT OPTION"
+        ]
+        with Mysql(datajoint_connection(filled, "sandbox_manager", password)) as manager:
+            manager.query(r"GRANT SELECT, DROP ON `dev\_alice\_%`.* TO sandbox_role")
+            manager.query(r"REVOKE SELECT, DROP ON `dev\_alice\_%`.* FROM sandbox_role")
+            with pytest.raises(AccessDeniedError):
+                manager.query(r"GRANT SELECT ON `de%`.* TO sandbox_role")
+    finally:
+        filled.by_root(f"DROP USER IF EXISTS {owner}", "DROP ROLE IF EXISTS sandbox_role")
