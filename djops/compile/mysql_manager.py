@@ -92,11 +92,35 @@ USER_COLUMNS = (
 """Columns of ``mysql.user`` that are read: everything but what is secret or of no interest."""
 
 EVENT_SCHEMA = "djops"
-"""An empty schema for the events that end grants where nobody runs djops; optional.
+"""A small schema for the journal, and for the events that end grants where nobody runs djops; optional.
 
 EVENT on it is all that they need: they run as djops' own account, with what it has anyway. Without the
 right to set another definer, to grant EVENT or to hold it elsewhere this opens nothing new (MySQL 9.7).
 """
+
+JOURNAL_TABLE = "journal"
+"""In :data:`EVENT_SCHEMA`: who changed what. djops' own account may read it and add rows, no more."""
+
+JOURNAL_COLUMNS: Mapping[str, str] = {
+    "project": "VARCHAR(64) NOT NULL",
+    "seq": "BIGINT UNSIGNED NOT NULL",
+    "environment": "VARCHAR(64) NOT NULL",
+    "id": "CHAR(32) NOT NULL",
+    "at": "DATETIME(6) NOT NULL",
+    "who": "VARCHAR(255) NOT NULL",
+    "host": "VARCHAR(255) NOT NULL",
+    "command": "VARCHAR(255) NOT NULL",
+    "event": "VARCHAR(16) NOT NULL",
+    "run": "CHAR(32) NOT NULL",
+    "changes": "MEDIUMTEXT NOT NULL",
+    "plan": "CHAR(64) NOT NULL",
+    "change": "MEDIUMTEXT NOT NULL",
+    "detail": "MEDIUMTEXT NOT NULL",
+    "reason": "TEXT NOT NULL",
+    "previous": "CHAR(64) NOT NULL",
+    "hash": "CHAR(64) NOT NULL",
+}
+"""Types by column; times are UTC. Text, not JSON: MySQL would write that anew, and the hash be wrong."""
 
 SMOKE_PATTERN = SCRATCH.replace("_", r"\_") + "%"
 """Scratch schemas of ``djops smoke``, as a grant names them."""
@@ -160,6 +184,27 @@ def grant_events(account: str) -> tuple[str, ...]:
     """
     schema = quote_identifier(EVENT_SCHEMA)
     return f"CREATE DATABASE IF NOT EXISTS {schema}", f"GRANT EVENT ON {schema}.* TO {account}"
+
+
+def grant_journal(account: str) -> tuple[str, ...]:
+    """Write what makes the journal's table and lets djops add to it.
+
+    The primary key lets no two rows be the next one, so that the chain cannot fork.
+
+    Args:
+        account: The account djops works as, quoted.
+
+    Returns:
+        Statements for a database administrator, behind those of :func:`grant_events`; each may be run again.
+    """
+    table = f"{quote_identifier(EVENT_SCHEMA)}.{quote_identifier(JOURNAL_TABLE)}"
+    columns = [f"{quote_identifier(name)} {kind}" for name, kind in JOURNAL_COLUMNS.items()]
+    keys = ["PRIMARY KEY (`project`, `seq`)", "UNIQUE KEY (`project`, `id`)"]
+    options = "CHARACTER SET utf8mb4 COLLATE utf8mb4_bin"
+    return (
+        f"CREATE TABLE IF NOT EXISTS {table} ({', '.join((*columns, *keys))}) {options}",
+        f"GRANT SELECT, INSERT ON {table} TO {account}",
+    )
 
 
 def missing_grants(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 
 from djops.errors import ApplyError, ConflictError
@@ -25,8 +25,10 @@ from djops.plan.operations import (
 from djops.plan.s3_changes import KEY_FACT, STORES_FACT
 from djops.plan.schedule import schedule
 from djops.services.crew import Crew, Outcome, PhaseRun
+from djops.services.journal import Record
 from djops.services.servers import Servers
-from djops.systems import journal, passwords
+from djops.systems import passwords
+from djops.systems.journal import digest
 from djops.systems.progress import Progress, Silent, Step
 from djops.systems.s3 import S3
 
@@ -47,15 +49,15 @@ class Applied:
 
 
 def apply(
-    servers: Servers, plan: Plan, progress: Progress | None = None, *, command: str = "apply"
+    servers: Servers, plan: Plan, progress: Progress | None = None, *, command: str | None = None
 ) -> Applied:
-    """Carry out a plan, change by change, narrowing before widening.
+    """Carry out a plan, narrowing before widening, and record it in the journal.
 
     Args:
         servers: The servers; the caller holds :meth:`Servers.changing`.
         plan: What to do; the very objects that were shown.
         progress: Who wants to know.
-        command: What the journal shall call it, and what goes on from where it stopped.
+        command: What the journal shall call it; what the lock was taken for unless given.
 
     Returns:
         What was done.
@@ -65,17 +67,20 @@ def apply(
     """
     if not plan.changes:
         return Applied(plan, ())
-    file = journal.digest(servers.site.project_file)
-    journal.record(servers.site.lab, command, changes=str(len(plan.changes)), file=file)
+    cause = servers.cause if command is None else replace(servers.cause, command=command)
+    record = Record(servers.journal, plan, cause, digest(servers.site.project_file))
     with (progress or Silent()).step("Bringing the servers to what djops.yaml says") as step:
-        run = _Run(servers, plan, step)
+        run = _Run(servers, plan, step, record)
+        record.begin()
         try:
             run.carry_out()
         except KeyboardInterrupt as stop:
-            stop.add_note(run.sentence())
+            record.end(run.outcome, interrupted=True)
+            stop.add_note(f"{len(run.outcome.done)} of {len(plan.changes)} changes were carried out")
             raise
+        record.end(run.outcome)
         if run.outcome.failed:
-            raise StoppedError(plan, run.outcome, command)
+            raise StoppedError(plan, run.outcome, cause.command)
         step.note(f"{len(run.outcome.done)} changes")
     return Applied(plan, tuple(plan.changes[number] for number in run.outcome.done))
 
@@ -83,9 +88,9 @@ def apply(
 class _Run:
     """One plan on its way: phase after phase, so that everything that narrows comes before what widens."""
 
-    def __init__(self, servers: Servers, plan: Plan, step: Step) -> None:
+    def __init__(self, servers: Servers, plan: Plan, step: Step, record: Record) -> None:
         self.outcome = Outcome()
-        self._servers, self._plan, self._step = servers, plan, step
+        self._servers, self._plan, self._step, self._record = servers, plan, step, record
 
     def carry_out(self) -> None:
         crew, first = Crew(), 0
@@ -105,7 +110,7 @@ class _Run:
             # Looked up at each call: this is where every operation passes through.
             send=lambda operation: execute(self._servers, operation),
             finished=lambda number: self._finished(first + number),
-            pause=lambda: None,
+            pause=self._record.pause,
         )
         try:
             phase.run()
@@ -113,10 +118,8 @@ class _Run:
             self.outcome.add(phase.outcome, first)
 
     def _finished(self, number: int) -> None:
+        self._record.finished(number)
         self._step.note(f"{number + 1} of {len(self._plan.changes)}: {self._plan.changes[number].describe()}")
-
-    def sentence(self) -> str:
-        return f"{len(self.outcome.done)} of {len(self._plan.changes)} changes were carried out"
 
 
 class StoppedError(ApplyError):
@@ -155,8 +158,10 @@ def execute(servers: Servers, operation: Operation) -> None:
         operation: The operation.
 
     Raises:
+        LockedError: ``E_LOCK_LOST`` when the lock that the caller took is not held any more.
         DjopsError: The server refuses, or does not answer.
     """
+    servers.require_lock()
     match operation:
         case Sql():
             servers.mysql.run(operation, lambda reference: _reveal(servers, reference))

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Literal, TextIO, get_args
 
 from djops.errors import InstallError, UsageError
+from djops.services.journal import Cause, note_at
 from djops.services.site import Site
-from djops.systems import clients, journal
+from djops.systems import clients
 from djops.systems.clients import Handed
 from djops.systems.connections import S3Connection, Secret
 from djops.systems.files import read_json
@@ -53,7 +54,13 @@ def system_named(name: str) -> System:
 
 
 def connect(
-    site: Site, system: System, command: Sequence[str], *, terminal: bool, stdout: TextIO | None = None
+    site: Site,
+    system: System,
+    command: Sequence[str],
+    *,
+    terminal: bool,
+    stdout: TextIO | None = None,
+    reason: str = "",
 ) -> Connected:
     """Run a command with what it takes to be the administrator of a server.
 
@@ -67,6 +74,7 @@ def connect(
         command: The program and its arguments; empty opens MySQL's client, or a shell for the others.
         terminal: Whether somebody can type into a client.
         stdout: Where the program's standard output goes; djops' own when ``None``.
+        reason: Why, for the journal.
 
     Returns:
         How the program ended.
@@ -86,7 +94,7 @@ def connect(
     with clients.workspace(site.lab) as directory, _handed(site, system, directory) as (account, handed):
         argv = list(command) or _client(system, handed)
         program = Path(argv[0]).name
-        journal.record(site.lab, "connect", system=system, account=account, program=program)
+        note_at(site, Cause("connect", reason), system=system, account=account, program=program)
         status = clients.run(argv, handed, directory, stdout)
     return Connected(system, account, program, status)
 

@@ -13,7 +13,8 @@ from djops.plan.drift import name_drift
 from djops.plan.drift_kinds import Drift, Sight
 from djops.services import access
 from djops.services.access import Servers, Standing, Wanted
-from djops.systems import datajoint, journal
+from djops.systems import datajoint
+from djops.systems.journal import digest
 
 
 @dataclass(frozen=True)
@@ -49,8 +50,8 @@ def look(servers: Servers, wanted: Wanted) -> Report:
     catalog = servers.mysql.read_catalog()
     standing = replace(standing, found=replace(standing.found, mysql=catalog))
     plan = access.plan_of(servers, wanted, standing)
-    applied = journal.last(servers.site.lab, "apply").get("file")
-    edited = applied is not None and applied != journal.digest(servers.site.project_file)
+    applied = servers.journal.newest_plan().get("file")
+    edited = applied is not None and applied != digest(servers.site.project_file)
     return Report(name_drift(plan, _sight(servers, wanted, standing, catalog)), plan, edited)
 
 

@@ -18,7 +18,6 @@ from djops.plan.change import Change, Plan, in_order
 from djops.plan.expiry import Ended, expire_mysql, expire_s3
 from djops.services import access
 from djops.services.access import Servers, Wanted
-from djops.systems.lock import locked
 from djops.systems.progress import Progress, Silent
 
 _T = TypeVar("_T")
@@ -87,9 +86,8 @@ def expire(
 @contextmanager
 def _alone(servers: Servers, lock_wait: float, pending: list[DjopsError]) -> Iterator[None]:
     """Hold the locks that can be had: the database's own is out of reach while it is down."""
-    name, purpose = f"djops:{servers.site.project.project}", "djops expire"
-    with locked(servers.site.lab / "lock", purpose, lock_wait), ExitStack() as stack:
-        _or_pending(lambda: stack.enter_context(servers.mysql.lock(name, lock_wait)), pending)
+    with servers.alone_here("djops expire", lock_wait), ExitStack() as stack:
+        _or_pending(lambda: stack.enter_context(servers.alone_everywhere(lock_wait)), pending)
         yield
 
 

@@ -11,7 +11,6 @@ import re
 import ssl
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from typing import Any
 
 import pymysql
@@ -40,8 +39,7 @@ CONNECT_SECONDS = 10
 ANSWER_SECONDS = 120
 """How long one statement may take: a server that accepts and never answers must not hang djops."""
 
-_LOCK_SLICE = 10.0
-"""Seconds of one wait for the lock, well below :data:`ANSWER_SECONDS`."""
+_ATTEMPTS = 10
 
 SQL_MODE = "STRICT_TRANS_TABLES,NO_ENGINE_SUBSTITUTION"
 """No NO_BACKSLASH_ESCAPES and no ANSI_QUOTES: :mod:`djops.compile.sql` quotes for exactly this."""
@@ -76,10 +74,12 @@ class Mysql:
 
     Args:
         connection: Where it is, and as whom.
+        answer_seconds: How long one statement may take.
     """
 
-    def __init__(self, connection: MysqlConnection) -> None:
+    def __init__(self, connection: MysqlConnection, answer_seconds: int = ANSWER_SECONDS) -> None:
         self.connection = connection
+        self._answer_seconds = answer_seconds
         self.where = f"mysql {connection.host}:{connection.port}"
         self._link: pymysql.Connection[pymysql.cursors.Cursor] | None = None
         self._turn = threading.RLock()
@@ -111,8 +111,8 @@ class Mysql:
                     charset="utf8mb4",
                     autocommit=True,
                     connect_timeout=CONNECT_SECONDS,
-                    read_timeout=ANSWER_SECONDS,
-                    write_timeout=ANSWER_SECONDS,
+                    read_timeout=self._answer_seconds,
+                    write_timeout=self._answer_seconds,
                     sql_mode=SQL_MODE,
                 )
             except (pymysql.MySQLError, OSError) as error:
@@ -190,38 +190,34 @@ class Mysql:
             )
         return ApplyError(f"MySQL error {number}: {text}", where=self.where)
 
-    @contextmanager
-    def lock(self, name: str, seconds: float) -> Iterator[None]:
-        """Hold a server-wide lock, so that two machines do not apply at once.
+    def take_over(self, name: str) -> None:
+        """Take a lock that only a connection can still hold whose program is gone, and end that connection.
 
         Args:
             name: Name of the lock, up to 64 characters.
-            seconds: How long to wait for it.
 
         Raises:
-            LockedError: ``E_LOCKED`` naming the connection that holds it.
+            LockedError: ``E_LOCKED`` when the server does not end it in time.
         """
-        left = seconds
-        while self.query("SELECT GET_LOCK(%s, %s)", (name, min(left, _LOCK_SLICE)))[0][0] != 1:
-            left -= _LOCK_SLICE
-            if left <= 0:
-                raise self._locked(name)
-        try:
-            yield
-        finally:
-            if self._link is not None:
-                self.query("SELECT RELEASE_LOCK(%s)", (name,))
+        for _ in range(_ATTEMPTS):
+            if self.query("SELECT GET_LOCK(%s, 1)", (name,))[0][0] == 1:
+                return
+            holder = self.query("SELECT IS_USED_LOCK(%s)", (name,))[0][0]
+            if holder is not None:
+                self.end_session(int(holder))
+        raise LockedError("a statement of an earlier djops does not end", where=self.where, hint="try again")
 
-    def _locked(self, name: str) -> LockedError:
-        holder = self.query(
-            "SELECT user, host FROM information_schema.processlist WHERE id = IS_USED_LOCK(%s)", (name,)
-        )
-        who = f"{holder[0][0]} from {holder[0][1]}" if holder else "another connection"
-        return LockedError(
-            f"another djops is changing this project: {who}",
-            where=self.where,
-            hint="wait for it, or give more time with --lock-wait",
-        )
+    def end_session(self, session: int) -> None:
+        """End a session; nothing happens when it has ended already.
+
+        Args:
+            session: Its number.
+        """
+        try:
+            self.query(f"KILL {session}")
+        except ApplyError as error:
+            if f"error {ER.NO_SUCH_THREAD}" not in error.message:
+                raise
 
     def end_sessions(self, user: str) -> int:
         """End every open session of an account.
@@ -234,11 +230,7 @@ class Mysql:
         """
         rows = self.query("SELECT id FROM information_schema.processlist WHERE user = %s", (user,))
         for (session,) in rows:
-            try:
-                self.query(f"KILL {int(session)}")
-            except ApplyError as error:
-                if f"error {ER.NO_SUCH_THREAD}" not in error.message:
-                    raise
+            self.end_session(int(session))
         return len(rows)
 
     def read_state(self) -> MysqlState:

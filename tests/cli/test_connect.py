@@ -76,5 +76,5 @@ def test_the_journal_has_the_programs_name_only(home: Path) -> None:
     connect(home, "s3", "--", "sh", "-c", "exit 0", "argument-4711")
     (journal,) = (home / "data").rglob("journal.jsonl")
     (line,) = journal.read_text().splitlines()
-    assert json.loads(line)["program"] == "sh"
+    assert json.loads(json.loads(line)["detail"])["program"] == "sh"
     assert "4711" not in line.replace("key-4711", "")

@@ -267,12 +267,15 @@ def test_each_use_is_recorded_before_it_happens_and_without_secrets(site: Site, 
     _, seen = run(site, "s3", tmp_path, script, "--password", "argument-4711")
     run(site, "mysql", tmp_path)
     lines = journal(site)
-    assert [(line["action"], line["system"], line["account"]) for line in lines] == [
+    told = [json.loads(line["detail"]) for line in lines]
+    assert [
+        (line["command"], one["system"], one["account"]) for line, one in zip(lines, told, strict=True)
+    ] == [
         ("connect", "s3", "AKIA1"),
         ("connect", "mysql", "djops"),
     ]
-    assert {line["program"] for line in lines} == {Path(sys.executable).name}
-    assert all(line["who"] and line["at"].endswith("+00:00") for line in lines)
+    assert {one["program"] for one in told} == {Path(sys.executable).name}
+    assert all(line["who"] and line["host"] and line["at"].endswith("Z") for line in lines)
     assert json.loads(seen) == lines[0]
     text = (site.lab / "journal.jsonl").read_text()
     assert not [secret for secret in (PASSWORD, SECRET_KEY, "argument-4711") if secret in text]

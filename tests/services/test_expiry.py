@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import datetime as dt
-import json
-import shlex
-import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -21,7 +17,6 @@ from djops.plan.mysql_changes import ScheduleEvent
 from djops.plan.operations import AwsCall
 from djops.plan.s3_changes import canonical
 from djops.services import access, expiry
-from djops.systems import journal
 from djops.systems.connections import MysqlConnection, S3Connection
 from djops.systems.mysql import Mysql
 from djops.systems.ports import free_ports
@@ -80,7 +75,8 @@ def test_what_ended_goes_and_everything_else_stays(ground: Ground) -> None:
     assert document(ground, "ben") == bens
     assert expire(ground).plan.is_empty
     assert not ground.look()
-    assert journal.last(ground.servers.site.lab, "expire")["changes"] == "1"
+    rows = [entry for entry in ground.servers.journal.read() if entry.command == "expire"]
+    assert {entry.event for entry in rows} == {"begin", "intent", "done", "end"}
 
 
 def test_what_somebody_did_by_hand_is_left_for_apply(ground: Ground) -> None:
@@ -263,51 +259,3 @@ def test_as_a_command(lab: LabUnderTest, ground: Ground) -> None:
         assert wrong.status == 1
     finally:
         lab.project_file.write_text(before)
-
-
-@pytest.fixture
-def odd_place(lab: LabUnderTest, tmp_path: Path) -> Path:
-    place = tmp_path / 'odd 100% $HOME "x"'
-    place.mkdir()
-    (place / "djops.yaml").write_text(lab.project_file.read_text())
-    (place / "src").symlink_to(lab.repository / "src")
-    return place
-
-
-def test_the_timer_runs_the_very_command(lab: LabUnderTest, odd_place: Path, tmp_path: Path) -> None:
-    config = tmp_path / "config"
-    env = {"XDG_CONFIG_HOME": str(config), "PATH": f"{tmp_path}:/usr/bin:/bin"}
-    (tmp_path / "systemctl").write_text(f'#!/bin/sh\necho "$@" >> "{tmp_path}/asked"\n')
-    (tmp_path / "systemctl").chmod(0o755)
-    done = djops("expire", "--install-timer", "--json", cwd=odd_place, env=env)
-    assert done.status == 0, done.stderr
-    assert done.answer["data"]["timer"]["active"] is True
-    asked = (tmp_path / "asked").read_text().splitlines()
-    assert asked == ["--user daemon-reload", "--user enable --now djops-expire-demo_lab-local.timer"]
-    service = config / "systemd" / "user" / "djops-expire-demo_lab-local.service"
-    assert service.stat().st_mode & 0o077 == 0
-    (line,) = [line for line in service.read_text().splitlines() if line.startswith("ExecStart=")]
-    words = shlex.split(line.removeprefix("ExecStart=").replace("%%", "%").replace("$$", "$"))
-    assert subprocess.run(words, cwd="/", check=False).returncode == 0
-    verified = subprocess.run(
-        ["systemd-analyze", "--user", "verify", str(service)], capture_output=True, text=True, check=False
-    )
-    assert "djops" not in verified.stderr, verified.stderr
-    removed = djops("expire", "--remove-timer", cwd=odd_place, env=env)
-    assert removed.status == 0
-    assert not list(service.parent.iterdir())
-
-
-def test_without_systemd_the_timer_says_what_is_left_to_do(odd_place: Path, tmp_path: Path) -> None:
-    (tmp_path / "systemctl").write_text("#!/bin/sh\nexit 1\n")
-    (tmp_path / "systemctl").chmod(0o755)
-    env = {"XDG_CONFIG_HOME": str(tmp_path / "config"), "PATH": f"{tmp_path}:/usr/bin:/bin"}
-    done = djops("expire", "--install-timer", cwd=odd_place, env=env)
-    assert done.status == 0, done.stderr
-    assert "systemd does not run for this user here" in done.stdout
-    crontab = done.stdout.splitlines()[-1]
-    assert crontab.startswith("  2 * * * *  ")
-    command = crontab.removeprefix("  2 * * * *  ").replace("\\%", "%")
-    ran = subprocess.run(["sh", "-c", f"{command} --json"], capture_output=True, check=False, cwd="/")
-    assert ran.returncode == 0, ran.stderr
-    assert json.loads(ran.stdout)["data"]["done"] == 0

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from djops.compile.mysql_manager import grant_events, grant_schemas, grant_server, grant_tables
+from djops.compile.mysql_manager import grant_events, grant_journal, grant_schemas, grant_server, grant_tables
 from djops.compile.s3_manager import SCRATCH
 from djops.compile.sql import quote_account, quote_string
 from djops.errors import AccessDeniedError, DjopsError, InstallError, StartError
@@ -261,6 +261,7 @@ class MysqlServer:
                 *grant_tables(account).values(),
                 *grant_schemas(account, [SCRATCH]),
                 *grant_events(account),
+                *grant_journal(account),
             ):
                 server.query(statement)
 
