@@ -8,7 +8,7 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cd "$root"
 case ${1:-local} in
     local) extras=local ;;
-    dev) extras=local,dev ;;
+    dev) extras=local,aws,dev ;;
     *) echo "usage: scripts/bootstrap.sh [local|dev]" >&2; exit 1 ;;
 esac
 venv=$root/.venv

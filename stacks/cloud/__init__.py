@@ -1,0 +1,1 @@
+"""A DataJoint pipeline's servers on AWS; every module is one component and reads alone."""
