@@ -2,6 +2,7 @@
 # make test   the whole suite, against real servers
 # make lint   ruff and mypy
 # make bench  how much djops adds to what the servers themselves take
+# make crash  djops and each server killed, each line cut, at every request of a plan: what becomes of it?
 # make mutants  sabotage what compiles rights in small ways: which test catches each?
 # make soak   go on trying to break it with random seeds: ARGS="--seconds 600", or "--seed N loop" again
 # make clean  remove what was built here; labs and fetched programs stay (`djops down --purge`)
@@ -9,7 +10,7 @@
 MAKEFLAGS += --no-print-directory
 BIN := .venv/bin
 
-.PHONY: up test lint bench mutants soak clean
+.PHONY: up test lint bench crash mutants soak clean
 
 up:
 	@scripts/bootstrap.sh local
@@ -36,6 +37,10 @@ soak:
 bench:
 	@scripts/bootstrap.sh local
 	@$(BIN)/python -m bench
+
+crash:
+	@scripts/bootstrap.sh dev
+	@$(BIN)/python -m crash $(ARGS)
 
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist *.egg-info

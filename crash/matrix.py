@@ -1,0 +1,189 @@
+"""Going through the matrix: each case, each kind of crash, each point."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from crash import points as at
+from crash.cases import Case
+from crash.points import Kind, Point, Request, Run, System, When
+from crash.stage import Stage
+from crash.watch import AT_THE_END, Found, Moment, Watch
+from djops.errors import DjopsError
+
+
+@dataclass
+class Row:
+    """One line of the table.
+
+    Attributes:
+        case: The case.
+        kind: How it was hit.
+        system: What was hit.
+        changes: How many changes the plan has.
+        points: Points tried.
+        converged: After how many of them the next apply brought everything to where it belongs.
+        found: What was compared, and what must not be.
+        seconds: How long it took.
+    """
+
+    case: str
+    kind: Kind
+    system: System
+    changes: int = 0
+    points: int = 0
+    converged: int = 0
+    found: Found = field(default_factory=Found)
+    seconds: float = 0
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """A case that was gone through without a crash.
+
+    Attributes:
+        watch: What was there before and after.
+        run: What was sent.
+        found: What was wrong even so.
+    """
+
+    watch: Watch
+    run: Run
+    found: Found
+
+
+def rehearse(stage: Stage, case: Case) -> Rehearsal:
+    """Go through a case without a crash, to know its points and both sides.
+
+    Args:
+        stage: The servers.
+        case: The case.
+    """
+    before, after = stage.wanted(case, case.before), stage.wanted(case, case.after)
+    stage.set_up(case)
+    old = Moment.of(stage.see(case, before))
+    run = at.apply_in_child(stage.at(after), after, stage.wires, None)
+    new = Moment.of(stage.see(case, after))
+    watch = Watch(stage, case, old, new)
+    found = watch.at_the_end(new, after)
+    for text in (run.error, run.crashed):
+        if text:
+            found.wrong(f"without any crash: {text}")
+    if not run.requests:
+        found.wrong("there is nothing to do in this case")
+    return Rehearsal(watch, run, found)
+
+
+def hit(stage: Stage, rehearsal: Rehearsal, point: Point) -> Found:
+    """Hit the apply of a case at one point, look, let the next apply go on from there, and look again.
+
+    Args:
+        stage: The servers.
+        rehearsal: The case.
+        point: The point.
+    """
+    case = rehearsal.watch.case
+    after = stage.wanted(case, case.after)
+    stage.set_up(case)
+    # The clock of the last change of a password, and the ids of keys, are new each time.
+    watch = Watch(
+        stage, case, Moment.of(stage.see(case, stage.wanted(case, case.before))), rehearsal.watch.new
+    )
+    found = Found()
+    run = at.apply_in_child(stage.at(after), after, stage.wires, point)
+    if run.crashed:
+        found.wrong(f"djops fell over: {run.crashed.strip().splitlines()[-1]}")
+    if not run.reached:
+        found.wrong("this point was not reached")
+    stage.wires.heal()
+    if point.kind == "kill":
+        stage.start_again()
+    found.add(watch.between(Moment.of(stage.see(case, after)), "after the crash"))
+    try:
+        left = stage.bring_to(after)
+        if not left.is_empty:
+            found.wrong(f"{AT_THE_END}: there is something to do: {left.changes[0].describe()}")
+    except DjopsError as error:
+        found.wrong(f"{AT_THE_END}, which fails: {error}")
+        return found
+    found.add(watch.at_the_end(Moment.of(stage.see(case, after)), after))
+    return found
+
+
+THINNED: Mapping[Kind, int] = {"blip": 3, "hole": 3}
+"""Of these only each so-manieth point is tried: they leave the servers as a cut does."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What of the matrix is gone through; everything where nothing is named.
+
+    Attributes:
+        cases: Names of cases.
+        kinds: Kinds of crashes.
+        systems: What is hit.
+        number: Number of the one request.
+        when: The one moment.
+        every: Only each so-manieth point, the first of each case and kind always.
+    """
+
+    cases: Sequence[str] = ()
+    kinds: Sequence[Kind] = ()
+    systems: Sequence[System] = ()
+    number: int | None = None
+    when: When | None = None
+    every: int = 1
+
+    def points(self, requests: Sequence[Request], kind: Kind) -> Sequence[Point]:
+        """Return the points of one kind that are meant."""
+        found = at.points(requests, kind)
+        if self.number is None:
+            found = found[:: self.every * THINNED.get(kind, 1)]
+        return [
+            point
+            for point in found
+            if (not self.systems or point.system in self.systems)
+            and self.number in (None, point.number)
+            and self.when in (None, point.when)
+        ]
+
+
+def go_through(
+    stage: Stage, cases: Iterable[Case], choice: Choice, tell: Callable[[str], object]
+) -> Iterator[Row]:
+    """Go through the matrix.
+
+    Args:
+        stage: The servers.
+        cases: The cases meant.
+        choice: What of them.
+        tell: Hears of each point with something wrong, and of each case.
+
+    Yields:
+        The rows of the table, as soon as each is complete.
+    """
+    for case in cases:
+        rehearsal = rehearse(stage, case)
+        if rehearsal.found.violations:
+            tell(f"{case.name}: " + "; ".join(rehearsal.found.violations))
+        run = rehearsal.run
+        tell(f"{case.name}: {run.changes} changes, {run.operations} operations, {len(run.requests)} requests")
+        for kind in choice.kinds or tuple(at.KINDS):
+            rows: dict[System, Row] = {}
+            for point in choice.points(run.requests, kind):
+                row = rows.setdefault(point.system, Row(case.name, kind, point.system, run.changes))
+                began = time.monotonic()
+                found = hit(stage, rehearsal, point)
+                row.seconds += time.monotonic() - began
+                row.points += 1
+                row.converged += not any(AT_THE_END in text for text in found.violations)
+                where = f"--case '{case.name}' {point}"
+                found.violations = [f"{where}: {text}" for text in found.violations]
+                for text in found.violations:
+                    tell(text)
+                row.found.add(found)
+            if rehearsal.found.violations and rows:
+                next(iter(rows.values())).found.add(Found(violations=rehearsal.found.violations))
+            yield from rows.values()

@@ -1,0 +1,225 @@
+"""Real servers with a small pipeline on them, brought to wherever a case begins, and looked at closely."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from crash.cases import ByHand, Case, Side
+from crash.points import SYSTEMS
+from djops.compile.mysql_manager import SCHEMA_PRIVILEGES
+from djops.compile.mysql_state import AccountId, MysqlCatalog
+from djops.compile.secrets_state import SecretsState
+from djops.model.graph import PipelineGraph
+from djops.plan.change import Plan
+from djops.proof.iam_state import CatalogUser
+from djops.services import access, evidence
+from djops.services import lab as labs
+from djops.services.access import Servers, Wanted
+from djops.services.evidence import Evidence
+from djops.services.site import Site, open_site
+from djops.systems.connections import Secret
+from djops.systems.mysql import Mysql
+from djops.systems.probes import S3Probe
+from djops.systems.vault import StoredSecret
+from tests.support.wire import Wires
+
+UPSTREAM: Mapping[str, Sequence[str]] = {
+    "mice": (),
+    "mice_ephys": ("mice",),
+    "mice_imaging": ("mice",),
+    "mice_papers": ("mice_ephys", "mice_imaging"),
+}
+TABLES: Mapping[str, Sequence[str]] = {
+    "mice": ("mouse",),
+    "mice_ephys": ("#probe", "_recording"),
+    "mice_imaging": ("_scan", "__segment"),
+    "mice_papers": ("figure",),
+}
+GRAPH = PipelineGraph(
+    schemas=frozenset(UPSTREAM),
+    extra={schema: frozenset(above) for schema, above in UPSTREAM.items()},
+)
+STRANGER = "other_lab"
+"""A schema and an account of somebody else on the same database server."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Everything the servers hold at one moment.
+
+    Attributes:
+        evidence: What their catalogs mean, for everybody whom a case is about.
+        secrets: What the secrets server holds, without secrets.
+        kept: The credentials kept for each person.
+        passwords: Accounts that have a password, as root sees it.
+    """
+
+    evidence: Evidence
+    secrets: SecretsState
+    kept: Mapping[str, StoredSecret]
+    passwords: frozenset[str]
+
+    @property
+    def mysql(self) -> MysqlCatalog:
+        """What the database holds."""
+        return self.evidence.mysql.catalog
+
+    @property
+    def users(self) -> Mapping[str, CatalogUser]:
+        """The users of the object store."""
+        return self.evidence.s3.catalog.users if self.evidence.s3 is not None else {}
+
+
+class Stage:
+    """A lab with the pipeline on it.
+
+    Args:
+        project_file: The project file of a lab that is up.
+        wires: The lines to its servers.
+    """
+
+    def __init__(self, project_file: Path, wires: Wires) -> None:
+        self.site = open_site(project_file)
+        self.wires = wires
+        self._probes: dict[tuple[str, str], S3Probe] = {}
+        self._observer = Servers(self.site)
+
+    def wanted(self, case: Case, side: Side) -> Wanted:
+        """Return what is wanted on one side of a case."""
+        return Wanted.of(side.project(self.site.project, case.everybody), GRAPH, side.today)
+
+    def at(self, wanted: Wanted) -> Site:
+        """Return the site with what is wanted in the place of its own project."""
+        return replace(self.site, project=wanted.project)
+
+    @contextlib.contextmanager
+    def changing(self, wanted: Wanted) -> Iterator[Servers]:
+        """Connect as a fresh djops does, with the locks that an apply holds."""
+        with Servers(self.at(wanted)) as servers, servers.changing("apply", 10):
+            yield servers
+
+    def bring_to(self, wanted: Wanted) -> Plan:
+        """Make a plan and carry it out; returns what is left to do, which should be nothing."""
+        with self.changing(wanted) as servers:
+            access.apply(servers, access.make_plan(servers, wanted))
+            return access.make_plan(servers, wanted)
+
+    def set_up(self, case: Case) -> None:
+        """Bring the servers to where a case begins."""
+        left = self.bring_to(self.wanted(case, case.before))
+        if not left.is_empty:
+            raise AssertionError(
+                f"{case.name}: the servers do not come to rest: {left.changes[0].describe()}"
+            )
+        if any(isinstance(step, str) and "IDENTIFIED" in step for step in case.by_hand):
+            time.sleep(1.1)  # the server tells in whole seconds when a password was changed
+        self.by_hand(case.by_hand)
+
+    def by_hand(self, steps: Sequence[ByHand]) -> None:
+        """Do as somebody would who does not know djops."""
+        with Servers(self.site) as servers:
+            for step in steps:
+                if isinstance(step, str):
+                    self.as_root(step)
+                else:
+                    access.execute(servers, step)
+
+    def as_root(self, *statements: str) -> None:
+        """Run SQL as the database's root."""
+        assert self.site.mysql_root is not None
+        with Mysql(self.site.mysql_root) as root:
+            for statement in statements:
+                root.query(statement)
+
+    def see(self, case: Case, wanted: Wanted) -> Seen:
+        """Look at everything.
+
+        Args:
+            case: The case, for everybody whom it is about.
+            wanted: What the project file wants at this time.
+        """
+        servers, project = self.observer(wanted), wanted.project
+        found = evidence.gather(servers, wanted)
+        host = project.environments[self.site.environment].host_pattern
+        paths = {name: f"{project.project}/people/{name}" for name in case.people}
+        stored = {name: servers.secrets.read_secret(path) for name, path in paths.items()}
+        return Seen(
+            evidence=replace(found, accounts={name: AccountId(name, host) for name in case.people}),
+            secrets=servers.secrets.state(project.project),
+            kept={name: one for name, one in stored.items() if one is not None},
+            passwords=self._with_password(),
+        )
+
+    def observer(self, wanted: Wanted) -> Servers:
+        """Return connections that only look."""
+        self._observer.mysql.close()  # whatever happened to it
+        self._observer.site = self.at(wanted)
+        return self._observer
+
+    def _with_password(self) -> frozenset[str]:
+        assert self.site.mysql_root is not None
+        with Mysql(self.site.mysql_root) as root:
+            rows = root.query("SELECT User FROM mysql.user WHERE authentication_string <> ''")
+        return frozenset(str(user) for (user,) in rows)
+
+    def as_person(self, key: str, secret: str) -> S3Probe:
+        """Return the object store as somebody with a key."""
+        if (key, secret) not in self._probes:
+            connection = replace(self.site.s3, access_key=key, secret_key=Secret(secret))
+            self._probes[key, secret] = S3Probe(connection)
+        return self._probes[key, secret]
+
+    def start_again(self) -> None:
+        """Bring back what was killed, as `djops up` does, and open all lines."""
+        self.wires.heal()
+        labs.up(self.site.project, self.site.environment)
+
+
+@contextlib.contextmanager
+def staged(project_file: Path) -> Iterator[Stage]:
+    """Put the pipeline onto a lab that is up, and leave the lab as it was found.
+
+    Args:
+        project_file: The lab's project file.
+    """
+    site = open_site(project_file)
+    assert site.mysql_root is not None
+    ports = {"mysql": site.mysql.port}
+    for name, url in (("s3", site.s3.admin_endpoint), ("secrets", site.secrets.address)):
+        ports[name] = int(url.rpartition(":")[2].strip("/"))
+    assert set(ports) == set(SYSTEMS)
+    with Wires(ports) as wires:
+        stage = Stage(project_file, wires)
+        try:
+            stage.as_root(*_made())
+            yield stage
+        finally:
+            wires.heal()
+            labs.up(site.project, site.environment)
+            stage.bring_to(Wanted.of(Side().project(site.project, {}), GRAPH))
+            stage.as_root(*_removed())
+
+
+def _made() -> Iterator[str]:
+    for schema, tables in TABLES.items():
+        yield f"CREATE DATABASE IF NOT EXISTS {schema}"
+        yield from (
+            f"CREATE TABLE IF NOT EXISTS {schema}.`{table}` (x INT PRIMARY KEY, y INT)" for table in tables
+        )
+    yield f"CREATE DATABASE IF NOT EXISTS {STRANGER}"
+    yield f"CREATE USER IF NOT EXISTS {STRANGER} IDENTIFIED BY '{STRANGER}!7' REQUIRE SSL"
+    yield f"GRANT SELECT ON `other\\_lab`.* TO {STRANGER}"
+
+
+def _removed() -> Iterator[str]:
+    yield f"DROP USER IF EXISTS {STRANGER}"
+    for schema in (STRANGER, *reversed(list(UPSTREAM))):
+        yield f"DROP DATABASE IF EXISTS {schema}"
+    rights = ", ".join(SCHEMA_PRIVILEGES)
+    for schema in UPSTREAM:
+        pattern = schema.replace("_", "\\_")
+        yield f"REVOKE IF EXISTS {rights}, GRANT OPTION ON `{pattern}`.* FROM 'djops'@'%'"

@@ -1,0 +1,389 @@
+"""What must be true at every moment of a plan, also between a crash and the next apply.
+
+Nobody holds more than the larger of the old and the new rights, question by question; whoever a plan is
+not about holds exactly what he held; no account is open without password or TLS; and what the secrets
+server hands out works, or djops knows that it does not.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import pymysql
+
+from crash.cases import Case
+from crash.stage import Seen, Stage
+from djops.compile.mysql_state import AccountId
+from djops.errors import DjopsError, UndecidedError
+from djops.plan.mysql_changes import CHANGED_FACT, STATE_FACT
+from djops.plan.operations import AwsCall
+from djops.plan.s3_changes import KEY_FACT, STORES_FACT
+from djops.proof.attempts import attempt
+from djops.proof.cells import (
+    ADMIN_OPTION,
+    BUCKET_ARN,
+    Cell,
+    MysqlAsk,
+    Question,
+    S3Ask,
+    bucket_questions,
+    mysql_questions,
+    s3_questions,
+)
+from djops.services.access import Wanted, make_plan
+from djops.services.evidence import Evidence, ask_database
+from djops.services.verify import STATIC, Choice, compare
+from djops.systems.connections import MysqlConnection, Secret
+from djops.systems.probes import MysqlProbe
+from djops.systems.vault import StoredSecret
+
+AT_THE_END = "after the next apply"
+Asks = Mapping[MysqlAsk | S3Ask, str]
+_UNTRIED = (ADMIN_OPTION, "REFERENCES")
+"""What takes a schema of the asker's own, or an account to pass a role to."""
+
+
+def asks_of(found: Evidence) -> Asks:
+    """Return everything that is asked about everybody, with the capability of its cell."""
+    stores = list(found.wanted.project.stores.values())
+    questions: list[Question] = []
+    for schema in found.graph.order:
+        questions += mysql_questions(schema, found.tables[schema], ())
+        questions += s3_questions(found.places[schema], ())
+    questions += bucket_questions(stores, "arn:aws:iam::*:user/*", ())
+    return {one.ask: str(one.capability) for one in questions}
+
+
+def holds(found: Evidence, who: str, ask: MysqlAsk | S3Ask) -> bool:
+    """Tell what a principal would be let do by the catalogs, log-in and key apart."""
+    if isinstance(ask, S3Ask):
+        if found.s3 is None or who not in found.s3.catalog.users:
+            return False
+        try:
+            return found.s3.decide(who, ask.action, ask.resource, ask.context).allowed
+        except UndecidedError:
+            return True
+    account = found.accounts[who]
+    if account not in found.mysql.catalog.accounts:
+        return False
+    if ask.privilege == ADMIN_OPTION:
+        return ask_database(found, account, ask).allowed
+    return ask.privilege in found.mysql.privileges(account, ask.schema, ask.table, ask.column)
+
+
+class Rights:
+    """What everybody holds at one moment, asked once."""
+
+    def __init__(self, found: Evidence) -> None:
+        self.found = found
+        self._known: dict[tuple[str, MysqlAsk | S3Ask], bool] = {}
+
+    def __call__(self, who: str, ask: MysqlAsk | S3Ask) -> bool:
+        """Tell whether somebody holds what is asked."""
+        key = (who, ask)
+        if key not in self._known:
+            self._known[key] = holds(self.found, who, ask)
+        return self._known[key]
+
+    @cached_property
+    def asks(self) -> Asks:
+        """Everything that is asked."""
+        return asks_of(self.found)
+
+
+@dataclass(frozen=True)
+class Moment:
+    """Everything at one moment, with what everybody holds."""
+
+    seen: Seen
+    rights: Rights
+
+    @classmethod
+    def of(cls, seen: Seen) -> Moment:
+        """Look at what was seen."""
+        return cls(seen, Rights(seen.evidence))
+
+
+@dataclass
+class Found:
+    """What a comparison came to.
+
+    Attributes:
+        cells: Cells compared.
+        questions: Questions that the catalogs answered.
+        probes: Questions that the servers themselves answered.
+        violations: What must not be.
+    """
+
+    cells: int = 0
+    questions: int = 0
+    probes: int = 0
+    violations: list[str] = field(default_factory=list)
+
+    def wrong(self, text: str) -> None:
+        """Note what must not be."""
+        if text not in self.violations:
+            self.violations.append(text)
+
+    def add(self, other: Found) -> None:
+        """Add another comparison's."""
+        self.cells += other.cells
+        self.questions += other.questions
+        self.probes += other.probes
+        for text in other.violations:
+            self.wrong(text)
+
+
+@dataclass(frozen=True)
+class Watch:
+    """Compares moments of one case.
+
+    Attributes:
+        stage: The servers.
+        case: The case.
+        old: What there was before the plan.
+        new: What there is after it.
+    """
+
+    stage: Stage
+    case: Case
+    old: Moment
+    new: Moment
+
+    def between(self, now: Moment, label: str) -> Found:
+        """Check what must be true at every moment.
+
+        Args:
+            now: The moment.
+            label: What to call it.
+        """
+        found = Found()
+        self._cells(now, found)
+        for text in (*self._accounts(now), *self._strangers(now), *self._policies(now)):
+            found.wrong(text)
+        for name in self.case.people:
+            self._credentials(now, name, found)
+        for name in self.case.concerned:
+            self._live(now, name, found)
+        found.violations = [f"{label}: {text}" for text in found.violations]
+        return found
+
+    def at_the_end(self, now: Moment, wanted: Wanted) -> Found:
+        """Check that everything is as the project file says, besides what must be true always.
+
+        Args:
+            now: The moment.
+            wanted: What the project file wants.
+        """
+        found = self.between(now, AT_THE_END)
+        for text in (*self._left(wanted), *_verified(now, wanted), *self._settled(now, wanted)):
+            found.wrong(f"{AT_THE_END}: {text}")
+        return found
+
+    def _left(self, wanted: Wanted) -> Iterator[str]:
+        for change in make_plan(self.stage.observer(wanted), wanted).changes:
+            yield f"there is still to do: {change.system} {change.describe()}"
+
+    def _settled(self, now: Moment, wanted: Wanted) -> Iterator[str]:
+        """Yield rights that are not the new ones, and credentials that do not fit."""
+        for who in self.case.people:
+            for ask in self.new.rights.asks:
+                if now.rights(who, ask) != self.new.rights(who, ask):
+                    yield f"{who} may {'' if now.rights(who, ask) else 'not '}{ask}"
+            user, kept = now.seen.users.get(who), now.seen.kept.get(who)
+            fields = kept.fields if kept is not None else {}
+            mine = {value for name, value in fields.items() if name.endswith(".access_key")}
+            if user is not None and set(user.keys) != mine:
+                yield f"{who} has {len(user.keys)} keys, and {len(mine)} are kept"
+            if who in wanted.project.principals and not self._password_works(kept, who):
+                yield f"the password kept for {who} does not work"
+
+    def _cells(self, now: Moment, found: Found) -> None:
+        asks = {**self.old.rights.asks, **self.new.rights.asks, **now.rights.asks}
+        cells: set[Cell] = set()
+        for who in self.case.people:
+            for ask, capability in asks.items():
+                old, new, held = self.old.rights(who, ask), self.new.rights(who, ask), now.rights(who, ask)
+                system, schema = ("mysql", ask.schema) if isinstance(ask, MysqlAsk) else ("s3", ask.resource)
+                cells.add(Cell(who, schema, capability, system))  # type: ignore[arg-type]
+                found.questions += 1
+                if held and not (old or new):
+                    found.wrong(f"{who} may {ask}, which neither the old nor the new rights allow")
+                if who not in self.case.concerned and held != old and old == new:
+                    found.wrong(f"{who}, whom the plan is not about, may {'' if held else 'not '}{ask}")
+        found.cells += len(cells)
+
+    def _accounts(self, now: Moment) -> Iterator[str]:
+        """Yield accounts that are open though they are half written."""
+        project = now.seen.evidence.wanted.project.project
+        for name, account in now.seen.mysql.accounts.items():
+            if account.project != project:
+                continue
+            before = self.old.seen.mysql.accounts.get(name)
+            if account.kind == "role":
+                if not account.locked:
+                    yield f"role {name} is not locked"
+                continue
+            if account.locked:
+                continue
+            if not account.require_tls and (before is None or before.require_tls):
+                yield f"{name} may log in without TLS"
+            if name.user not in now.seen.passwords:
+                yield f"{name} has no password"
+            if account.kind is None:
+                yield f"{name} is marked as the project's and nothing else"
+
+    def _strangers(self, now: Moment) -> Iterator[str]:
+        """Yield what changed about accounts that are not the project's."""
+        keeper = self.stage.site.mysql.user
+        project = now.seen.evidence.wanted.project.project
+        rows: list[dict[str, set[object]]] = []
+        for seen in (self.old.seen, now.seen):
+            mine = {n for n, a in seen.mysql.accounts.items() if a.project != project and n.user != keeper}
+            rows.append(
+                {
+                    "accounts": {(name, seen.mysql.accounts[name]) for name in mine},
+                    "rights": {(h, p) for h, p in seen.mysql.privileges.items() if h.grantee in mine},
+                    "roles": {edge for edge in seen.mysql.edges if edge.member in mine},
+                }
+            )
+        for what, before in rows[0].items():
+            if before != rows[1][what]:
+                yield f"{what} of strangers changed: {sorted(map(str, before ^ rows[1][what]))}"
+
+    def _policies(self, now: Moment) -> Iterator[str]:
+        for name, text in now.seen.secrets.policies.items():
+            known = [side.seen.secrets.policies.get(name) for side in (self.old, self.new)]
+            if text not in known:
+                yield f"policy {name} of the secrets server is neither the old nor the new one"
+
+    def _credentials(self, now: Moment, name: str, found: Found) -> None:
+        """Check that what is kept works, or that djops knows that it does not."""
+        project = now.seen.evidence.wanted.project
+        path = f"{project.project}/people/{name}"
+        facts, kept = now.seen.secrets.secrets.get(path, {}), now.seen.kept.get(name)
+        account = now.seen.mysql.accounts.get(AccountId(name))
+        if account is not None:
+            noted = facts.get(STATE_FACT) == "set" and facts.get(CHANGED_FACT) == account.password_changed
+            fresh = AccountId(name) not in self.old.seen.mysql.accounts
+            works = self._password_works(kept, name)
+            found.probes += 1
+            if noted and not works:
+                found.wrong(f"the password kept for {name} counts as in force, but does not work")
+            if fresh and not works:
+                found.wrong(f"{name} was made with a password that nobody knows")
+            if works and account.require_tls and self._password_works(kept, name, tls=False):
+                found.wrong(f"{name} may log in without TLS")
+        user = now.seen.users.get(name)
+        if user is not None:
+            filed = facts.get(STORES_FACT, "") == ",".join(sorted(project.stores))
+            if user.keys.get(facts.get(KEY_FACT, ""), False) and filed:
+                found.probes += 1
+                if not self._key_works(kept, project.stores):
+                    found.wrong(f"the key kept for {name} counts as valid, but does not work")
+
+    def _password_works(self, kept: StoredSecret | None, name: str, *, tls: bool = True) -> bool:
+        password = kept.fields.get("database.password") if kept else None
+        if password is None:
+            return False
+        there = self.stage.site.mysql
+        options: Any = {"ssl": {"ca": str(there.ca)}} if tls else {"ssl_disabled": True}
+        try:
+            pymysql.connect(host=there.host, port=there.port, user=name, password=password, **options).close()
+        except (pymysql.MySQLError, RuntimeError):
+            return False
+        return True
+
+    def _key_works(self, kept: StoredSecret | None, stores: Sequence[str] | Mapping[str, object]) -> bool:
+        for store in stores:
+            key = kept.fields.get(f"stores.{store}.access_key") if kept else None
+            secret = kept.fields.get(f"stores.{store}.secret_key") if kept else None
+            if key is None or secret is None:
+                return False
+            probe = self.stage.as_person(key, secret)
+            bucket = self.stage.site.project.stores["main"].bucket
+            try:
+                probe.call(AwsCall("s3", "GetBucketLocation", {"Bucket": bucket}))
+            except DjopsError as error:
+                if "access key" in error.message:
+                    return False
+        return True
+
+    def _live(self, now: Moment, name: str, found: Found) -> None:
+        """Let the servers themselves answer, as the person, with the credentials that are kept."""
+        kept = now.seen.kept.get(name)
+        if kept is None:
+            return
+        if self._password_works(kept, name):
+            there = replace(
+                self.stage.site.mysql, user=name, password=Secret(kept.fields["database.password"])
+            )
+            self._live_rows(now, name, there, found)
+        if now.seen.users.get(name) is not None and self._key_works(kept, ["main"]):
+            self._live_objects(now, name, kept, found)
+
+    def _live_rows(self, now: Moment, name: str, there: MysqlConnection, found: Found) -> None:
+        columns = ("x", "y")
+        with contextlib.closing(MysqlProbe(there)) as probe:
+            for ask in now.rights.asks:
+                if (
+                    not isinstance(ask, MysqlAsk)
+                    or ask.privilege in (ADMIN_OPTION, "REFERENCES")
+                    or ask.column
+                ):
+                    continue
+                tried = attempt(ask, columns, ask.schema)
+                if tried is None:
+                    continue
+                number, said = probe.attempt(tried.sql)
+                found.probes += 1
+                allowed = number == 0 or number in tried.let_in
+                if not allowed and number not in tried.refusals:
+                    found.wrong(f"{name}, {ask}: error {number}: {said}")
+                elif allowed != now.rights(name, ask):
+                    found.wrong(f"{name}, {ask}: the catalog says {now.rights(name, ask)}, MySQL {allowed}")
+
+    def _live_objects(self, now: Moment, name: str, kept: StoredSecret, found: Found) -> None:
+        key, secret = kept.fields["stores.main.access_key"], kept.fields["stores.main.secret_key"]
+        probe = self.stage.as_person(key, secret)
+        for ask in now.rights.asks:
+            call = _request(ask) if isinstance(ask, S3Ask) else None
+            if call is None or not isinstance(ask, S3Ask):
+                continue
+            code = probe.attempt(call)
+            found.probes += 1
+            # Whoever may list learns that there is no such object; whoever may not is refused.
+            allowed = code not in ("AccessDenied", "403", "AllAccessDisabled")
+            if allowed != now.rights(name, ask):
+                found.wrong(
+                    f"{name}, {ask}: the catalog says {now.rights(name, ask)}, the store {code or 'done'}"
+                )
+
+
+def _verified(now: Moment, wanted: Wanted) -> Iterator[str]:
+    """Yield what `djops verify --static` finds."""
+    principals = wanted.project.principals
+    accounts = {name: account for name, account in now.seen.evidence.accounts.items() if name in principals}
+    verdict = compare(replace(now.seen.evidence, accounts=accounts), Choice(), STATIC)
+    for one in verdict.disagreements:
+        yield f"verify: {one.cell} {one.asks[:2]}: djops.yaml {one.model}, the server {one.reader}"
+    for violation in verdict.violations:
+        yield f"verify: {violation.theorem}: {violation.text}"
+
+
+def _request(ask: S3Ask) -> AwsCall | None:
+    bucket, _, key = ask.resource.removeprefix(BUCKET_ARN).partition("/")
+    match ask.action:
+        case "s3:ListBucket" if ask.prefix and ask.prefix.endswith("/table/"):
+            return AwsCall("s3", "ListObjectsV2", {"Bucket": bucket, "Prefix": ask.prefix, "MaxKeys": 0})
+        case "s3:PutObject" if key.endswith("/probe") and "-djops-" not in key:
+            # There is no such upload: whoever may put is told so, and nothing is left behind.
+            there = {"Bucket": bucket, "Key": key, "UploadId": "0", "PartNumber": 1, "Body": b"x"}
+            return AwsCall("s3", "UploadPart", there)
+        case "s3:GetObject" if key.endswith("/probe") and "-djops-" not in key:
+            return AwsCall("s3", "HeadObject", {"Bucket": bucket, "Key": key})
+    return None
