@@ -36,6 +36,7 @@ class Account:
         project: The project it belongs to; ``None`` for accounts djops did not make.
         locked: Whether log-in is switched off, as it is for roles.
         require_tls: Whether connections without TLS are refused.
+        certificate: Whether a client certificate is asked for too; djops gives nobody one.
         plugin: The authentication plugin.
         connections: Connections at once; 0 for any number.
         meaning: What it stands for, for people; not compared.
@@ -49,6 +50,7 @@ class Account:
     project: str | None
     locked: bool = False
     require_tls: bool = True
+    certificate: bool = False
     plugin: str = "caching_sha2_password"
     connections: int = 0
     meaning: str = field(default="", compare=False)

@@ -108,8 +108,8 @@ class _Sorter:
             case _:
                 self.note(DriftKind.OTHER, change.object, change.describe(), change)
 
-    def note(self, kind: DriftKind, what: object, found: str, change: Change) -> None:
-        remedy = self.beyond_power(what) if change.risk is not Risk.KEEPS else ""
+    def note(self, kind: DriftKind, what: object, found: str, change: Change, remedy: str = "") -> None:
+        remedy = remedy or (self.beyond_power(what) if change.risk is not Risk.KEEPS else "")
         self.book.add(kind, "mysql", what, found, change, remedy)
 
     def beyond_power(self, what: object) -> str:
@@ -229,7 +229,14 @@ class _Sorter:
             kind = DriftKind.WRONG_LEVEL if self.has_other_level(edge, self.taken) else DriftKind.MISSING_ROLE
             self.note(kind, member, f"lacks role {role}", change)
         else:
-            self.note(self.kind_of_extra(edge), member, f"has role {role}", change)
+            self.note(self.kind_of_extra(edge), member, f"has role {role}", change, self.too_strong(edge))
+
+    def too_strong(self, edge: Edge) -> str:
+        """Say who must help where the role is an account that djops may not touch."""
+        if "SYSTEM_USER" not in self.sight.found.privileges.get(Held(edge.role, Scope("*")), ()):
+            return ""
+        role, member = quote_account(*edge.role), quote_account(*edge.member)
+        return f"database administrator: REVOKE {role} FROM {member}; then djops apply"
 
     def kind_of_extra(self, edge: Edge) -> DriftKind:
         if edge.role not in self.ours:
@@ -274,6 +281,8 @@ class _Sorter:
         if found.locked != wanted.locked:
             kind = DriftKind.LOCKED if found.locked else DriftKind.UNLOCKED
             self.note(kind, change.name, "locked" if found.locked else "log-in is possible", change)
+        if wanted.kind != "role" and found.certificate != wanted.certificate:
+            self.note(DriftKind.LOCKED, change.name, "a client certificate is asked for", change)
         if wanted.kind != "role" and found.require_tls != wanted.require_tls:
             self.note(DriftKind.NO_TLS, change.name, "TLS is not required", change)
         if wanted.kind != "role" and found.connections != wanted.connections:

@@ -203,7 +203,7 @@ def _account_changes(
 def _guard(account: Account) -> tuple[object, ...]:
     if account.kind == "role":
         return account.locked, account.kind
-    return account.locked, account.require_tls, account.connections, account.kind
+    return account.locked, account.require_tls, account.certificate, account.connections, account.kind
 
 
 def _privilege_changes(wanted: MysqlState, found: MysqlState, kept: frozenset[AccountId]) -> Iterable[Change]:

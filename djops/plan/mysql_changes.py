@@ -144,6 +144,7 @@ class AlterAccount(MysqlChange):
         opens = (self.found.locked and not self.wanted.locked) or (
             self.found.require_tls and not self.wanted.require_tls
         )
+        opens = opens or (self.found.certificate and not self.wanted.certificate)
         opens = opens or _looser(self.found.connections, self.wanted.connections)
         risk, phase = (Risk.WIDENS, Phase.WIDEN) if opens else (Risk.NARROWS, Phase.NARROW)
         return Told(f"account {self.name}", _protection(self.found), _protection(self.wanted), risk, phase)
@@ -165,6 +166,7 @@ def _protection(account: Account) -> str:
         "locked" if account.locked else "open",
         "TLS required" if account.require_tls else "TLS not required",
     ]
+    parts += ["a client certificate asked for"] if account.certificate else []
     parts += [f"{account.connections} connections at once"] if account.connections else []
     return ", ".join(parts)
 

@@ -371,6 +371,8 @@ def _read(found: Evidence, principal: str, question: Question) -> Decision:
     if account not in catalog.accounts:
         return Decision(False, (f"there is no account {account}",))
     if ask.privilege == LOG_IN:
+        if catalog.logins[account].tls in ("X509", "SPECIFIED"):
+            return Decision(False, (f"{account} is asked for a client certificate, and has none",))
         return found.mysql.may_log_in(account)
     if ask.privilege == REQUIRE_TLS:
         required = bool(catalog.logins[account].tls) or catalog.require_tls

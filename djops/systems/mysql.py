@@ -507,6 +507,7 @@ def _account(
         project=mark.get("project"),
         locked=locked == "Y",
         require_tls=bool(tls),
+        certificate=tls in ("X509", "SPECIFIED"),
         plugin=plugin,
         connections=connections,
         password_changed="" if changed is None else str(changed),

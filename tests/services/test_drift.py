@@ -127,6 +127,7 @@ MYSQL = {
     "a person as a role": case(
         K.FOREIGN_ROLE, "ben", "CREATE USER guest", "GRANT guest TO ben", undo=("DROP USER guest",)
     ),
+    "root as a role": case(K.FOREIGN_ROLE, "ben", "GRANT root@localhost TO ben"),
     "a role for a stranger": case(
         K.GIVEN_AWAY, "guest", "CREATE USER guest", f"GRANT {VIEWER} TO guest", undo=("DROP USER guest",)
     ),
@@ -158,6 +159,7 @@ MYSQL = {
     "a role to log in to": case(K.UNLOCKED, "drift_ephys:viewer", f"ALTER USER {VIEWER} ACCOUNT UNLOCK"),
     "a locked person": case(K.LOCKED, "ada", "ALTER USER ada ACCOUNT LOCK"),
     "no TLS": case(K.NO_TLS, "ada", "ALTER USER ada REQUIRE NONE"),
+    "a certificate to show": case(K.LOCKED, "ada", "ALTER USER ada REQUIRE SUBJECT '/CN=ada'"),
     "a limit": case(K.LIMIT, "ada", "ALTER USER ada WITH MAX_USER_CONNECTIONS 1"),
     "another kind of password": case(
         K.AUTHENTICATION, "ben", "ALTER USER ben IDENTIFIED WITH sha256_password BY 'mine'"

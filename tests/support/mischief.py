@@ -281,6 +281,11 @@ def person_as_role(scene: Scene) -> Mischief:
                named=[(K.EXTRA_ROLE, str(who))])  # fmt: skip
 
 
+def strong_account_as_role(scene: Scene) -> Mischief:
+    who, role = scene.one(scene.people), scene.one(("djops", "root@localhost"))
+    return _by(f"GRANT {role} {_to(who)}", about=[who], named=[(K.FOREIGN_ROLE, str(who))])
+
+
 def strangers_role(scene: Scene) -> Mischief:
     who = scene.anybody()
     return _by(
@@ -596,11 +601,11 @@ def _secrets_policy(
 MAKERS: tuple[Callable[[Scene], Mischief], ...] = (
     schema_for_role, schema_for_person, table_for_somebody, column_for_somebody, routine_for_somebody,
     power_for_somebody, privilege_lost, passes_on, twin_spelling, wildcard, role_taken, role_added,
-    role_in_role, level_changed, person_as_role, strangers_role, role_for_stranger, passes_role_on,
-    passes_role_no_longer, roles_asleep, role_for_everybody, acts_as_another, role_dropped, role_left,
+    role_in_role, level_changed, person_as_role, strong_account_as_role, strangers_role, role_for_stranger,
+    passes_role_on, passes_role_no_longer, roles_asleep, role_for_everybody, acts_as_another, role_dropped, role_left,
     account_dropped, account_renamed, account_left, nameless_account, namesake,
     _alter(K.UNLOCKED, ["ACCOUNT UNLOCK"], role=True),
-    _alter(K.LOCKED, ["ACCOUNT LOCK"]),
+    _alter(K.LOCKED, ["ACCOUNT LOCK", "REQUIRE X509", "REQUIRE SUBJECT '/CN=sk'"]),
     _alter(K.NO_TLS, ["REQUIRE NONE"]),
     _alter(K.LIMIT, ["WITH MAX_USER_CONNECTIONS 7"]),
     _alter(K.MARK, ["""ATTRIBUTE '{"djops": {"kind": "role"}}'"""]),
