@@ -198,7 +198,7 @@ class _Survey:
                 f"{account.host}: have it dropped"
             )
         if not self.found.mysql.may_log_in(account).allowed:
-            return "it cannot log in"
+            return "it cannot log in: it is locked, or a role that nobody has"
         return ""
 
     def _unconcerned(self, name: str, account: AccountId | None, *, named: bool) -> str:

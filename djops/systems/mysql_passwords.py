@@ -38,13 +38,17 @@ def weak_passwords(root: MysqlConnection, own: Collection[str]) -> list[tuple[Ac
     """
     with Mysql(root) as server:
         rows = server.query(
-            "SELECT User, Host, plugin, HEX(authentication_string) FROM mysql.user "
-            "WHERE account_locked = 'N' AND JSON_EXTRACT(User_attributes, '$.metadata.djops') IS NULL"
+            "SELECT User, Host, plugin, IF(JSON_EXTRACT(User_attributes, '$.metadata.djops') IS NULL, "
+            "HEX(authentication_string), NULL), "
+            "HEX(JSON_UNQUOTE(JSON_EXTRACT(User_attributes, '$.additional_password'))) "
+            "FROM mysql.user WHERE account_locked = 'N'"
         )
+    # The second one is an older password that is valid too, as for accounts that were taken over.
     found = [
         (AccountId(user, host), plugin, bytes.fromhex(stored))
-        for user, host, plugin, stored in rows
-        if user not in own
+        for user, host, plugin, *both in rows
+        for stored in both
+        if user not in own and stored is not None
     ]
     return list(_weak(found))
 

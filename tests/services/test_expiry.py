@@ -244,6 +244,34 @@ def test_while_one_server_is_down_the_other_is_done_and_the_rest_is_pending(
     assert not ground.look()
 
 
+def test_from_the_grant_to_its_end(lab: LabUnderTest, ground: Ground) -> None:
+    """`djops grant --until`, the event it leaves, the day after, and what `djops expire` and `apply` do then."""
+    ground.people({})
+    ground.apply()
+    before = lab.project_file.read_text()
+    person = "  ada: {email: ada@example.org}\n"
+    lab.project_file.write_text(before.replace("people:\n", f"people:\n{person}", 1))
+    last = dt.datetime.now(dt.UTC).date() + dt.timedelta(days=2)
+    try:
+        given = djops("grant", "ada", "viewer", "ephys", "--until", str(last), "--yes", cwd=lab.repository)
+        assert given.status == 0, given.stderr
+        role = AccountId("ephys:viewer")
+        assert Edge(role, ADA) in ground.servers.mysql.read_state().edges
+        (event,) = (ground.servers.mysql.read_state().events or {}).values()
+        assert event.at == f"{last + dt.timedelta(days=1)} 00:00:00"
+        assert "ephys:viewer" in event.body
+        lab.project_file.write_text(lab.project_file.read_text().replace(str(last), "2026-01-31"))
+        pending = djops("expire", "--dry-run", "--json", cwd=lab.repository)
+        assert pending.status == 2, pending.stderr
+        assert djops("expire", "--quiet", cwd=lab.repository).status == 0
+        assert Edge(role, ADA) not in ground.servers.mysql.read_state().edges
+        assert djops("apply", "--yes", cwd=lab.repository).status == 0
+        assert not ground.servers.mysql.read_state().events
+    finally:
+        lab.project_file.write_text(before)
+        djops("apply", "--yes", cwd=lab.repository)
+
+
 def test_as_a_command(lab: LabUnderTest, ground: Ground) -> None:
     ground.people({})
     ground.apply()

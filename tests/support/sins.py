@@ -6,7 +6,7 @@ import contextlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 from djops.errors import DjopsError
 from djops.plan.operations import AwsCall
@@ -44,6 +44,8 @@ class Sin:
         sql: What root does on the database.
         undo: What takes it back.
         s3: What root does on the object store.
+        mended: Who takes it back when everybody who can be is taken over: djops, or an administrator
+            who is told of it.
     """
 
     theorem: str
@@ -52,6 +54,7 @@ class Sin:
     sql: tuple[str, ...] = ()
     undo: tuple[str, ...] = ()
     s3: tuple[AwsCall, ...] = field(default=())
+    mended: Literal["djops", "administrator"] = "djops"
 
 
 def _iam(action: str, **parameters: Any) -> AwsCall:
@@ -85,6 +88,7 @@ SINS: Mapping[str, Sin] = {
             "GRANT SELECT, INSERT ON `lab_data`.* TO eve",
         ),
         ("DROP USER eve", "DROP DATABASE lab_data", "DROP DATABASE labXdata"),
+        mended="administrator",
     ),
     "the answer to every refusal is ALL ON *.*": Sin(
         "T_EVERYTHING",
@@ -92,6 +96,7 @@ SINS: Mapping[str, Sin] = {
         "ON *.* TO 'max'@'%' WITH GRANT OPTION",
         (_user("max"), "GRANT ALL PRIVILEGES ON *.* TO max WITH GRANT OPTION"),
         ("DROP USER max",),
+        mended="administrator",
     ),
     "an account for anybody": Sin(
         "T_ANONYMOUS",
@@ -99,6 +104,7 @@ SINS: Mapping[str, Sin] = {
         "CREATE USER ''@'10.9.8.7'",
         (_user("''@'10.9.8.7'"),),
         ("DROP USER ''@'10.9.8.7'",),
+        mended="administrator",
     ),
     "a password crosses the network": Sin(
         "T_TLS",
@@ -106,6 +112,7 @@ SINS: Mapping[str, Sin] = {
         "ALTER USER 'plain'@'%' REQUIRE NONE",
         (
             _user("plain", "IDENTIFIED BY 'a Long one, 4 tests'"),
+            "GRANT SELECT ON session.* TO plain",
             "SET GLOBAL require_secure_transport = OFF",
         ),
         ("SET GLOBAL require_secure_transport = ON", "DROP USER plain"),
@@ -130,6 +137,74 @@ SINS: Mapping[str, Sin] = {
         "alumna: SELECT on `imaging`.*",
         (_user("alumna"), "GRANT SELECT ON `imaging`.* TO alumna"),
         ("DROP USER alumna",),
+    ),
+    "everything on a schema, to be passed on": Sin(
+        "T_CLOSURE",
+        "boss",
+        "boss: DROP on `ephys`.*",
+        (_user("boss"), "GRANT ALL ON `ephys`.* TO boss WITH GRANT OPTION"),
+        ("DROP USER boss",),
+    ),
+    "a single column": Sin(
+        "T_CLOSURE",
+        "colin",
+        "colin: UPDATE (`y`) on `ephys`.`manual`",
+        (
+            _user("colin"),
+            "GRANT SELECT ON ephys.* TO colin",
+            "GRANT UPDATE (y) ON ephys.manual TO colin",
+        ),
+        ("DROP USER colin",),
+    ),
+    "a role of somebody else's making": Sin(
+        "T_CLOSURE",
+        "member",
+        "member <- dj_user: INSERT on `session`.*",
+        (
+            "CREATE ROLE dj_user",
+            "GRANT SELECT, INSERT ON session.* TO dj_user",
+            _user("member"),
+            "GRANT dj_user TO member",
+            "SET DEFAULT ROLE dj_user TO member",
+        ),
+        ("DROP USER member", "DROP ROLE dj_user"),
+    ),
+    "a second account for some hosts": Sin(
+        "T_CLOSURE",
+        "vera",
+        "vera@10.9.%: INSERT on `session`.*",
+        (_user("vera@'10.9.%'"), "GRANT SELECT, INSERT ON session.* TO vera@'10.9.%'"),
+        ("DROP USER vera@'10.9.%'",),
+        mended="administrator",
+    ),
+    "whoever comes from elsewhere is somebody else": Sin(
+        "T_CLOSURE",
+        "nomad",
+        "nomad@10.9.%: SELECT on `session`.*",
+        (_user("nomad@'10.9.%'"), "GRANT SELECT ON session.* TO nomad@'10.9.%'"),
+        ("DROP USER nomad@'10.9.%'", "DROP USER nomad"),
+    ),
+    "the server's files are open": Sin(
+        "T_EVERYTHING",
+        "filer",
+        "GRANT FILE, PROCESS ON *.* TO 'filer'@'%'",
+        (_user("filer"), "GRANT FILE, PROCESS ON *.* TO filer", "GRANT SELECT ON session.* TO filer"),
+        ("DROP USER filer",),
+    ),
+    "root from everywhere": Sin(
+        "T_EVERYTHING",
+        "root",
+        "ON *.* TO 'root'@'10.9.%' WITH GRANT OPTION",
+        (_user("root@'10.9.%'"), "GRANT ALL PRIVILEGES ON *.* TO root@'10.9.%' WITH GRANT OPTION"),
+        ("DROP USER root@'10.9.%'",),
+        mended="administrator",
+    ),
+    "every schema that begins so, those to come included": Sin(
+        "T_WILDCARD",
+        "prefix",
+        "GRANT INSERT, SELECT ON `ephy%`.* TO 'prefix'@'%'",
+        (_user("prefix"), "GRANT SELECT, INSERT ON `ephy%`.* TO prefix"),
+        ("DROP USER prefix",),
     ),
     "rows without objects": Sin(
         "T_READ_GET",
@@ -156,6 +231,7 @@ SINS: Mapping[str, Sin] = {
             "DROP DATABASE trial",
         ),
         ("DROP USER old",),
+        mended="administrator",
     ),
     "a grant outlives its table": Sin(
         "T_LEFTOVER",
@@ -173,14 +249,37 @@ SINS: Mapping[str, Sin] = {
         "T_PASSWORD",
         "novice",
         "CREATE USER 'novice'@'%'",
-        (_user("novice", "IDENTIFIED BY 'temppass' REQUIRE SSL"),),
+        (_user("novice", "IDENTIFIED BY 'temppass' REQUIRE SSL"), "GRANT SELECT ON session.* TO novice"),
         ("DROP USER novice",),
+    ),
+    "the password of a published script": Sin(
+        "T_PASSWORD",
+        "sharing",
+        "CREATE USER 'sharing'@'%'",
+        (_user("sharing", "IDENTIFIED BY 'Data_$haring' REQUIRE SSL"), "GRANT SELECT ON ephys.* TO sharing"),
+        ("DROP USER sharing",),
+    ),
+    "one password for two": Sin(
+        "T_PASSWORD",
+        "twin",
+        "CREATE USER 'twin'@'%'",
+        (
+            _user("twin", "IDENTIFIED BY 'twins, both of them'"),
+            "SET @same = (SELECT HEX(authentication_string) FROM mysql.user WHERE User = 'twin')",
+            "SET @same = CONCAT('CREATE USER other_twin IDENTIFIED WITH caching_sha2_password AS 0x', @same)",
+            "PREPARE same FROM @same",
+            "EXECUTE same",
+            "ALTER USER other_twin REQUIRE SSL",
+            "GRANT SELECT ON session.* TO twin",
+            "GRANT SELECT ON session.* TO other_twin",
+        ),
+        ("DROP USER twin", "DROP USER other_twin"),
     ),
     "no password at all": Sin(
         "T_PASSWORD",
         "nopass",
         "CREATE USER 'nopass'@'%'",
-        (_user("nopass", "REQUIRE SSL"),),
+        (_user("nopass", "REQUIRE SSL"), "GRANT SELECT ON session.* TO nopass"),
         ("DROP USER nopass",),
     ),
     "one key for the whole laboratory": Sin(
@@ -192,12 +291,31 @@ SINS: Mapping[str, Sin] = {
             _iam("PutUserPolicy", UserName="lab", PolicyName="everything", PolicyDocument=json.dumps(OPEN)),
             _iam("CreateAccessKey", UserName="lab"),
         ),
+        mended="administrator",
     ),
     "objects without rows": Sin(
-        "T_READ_GET", "lab", "policy everything of lab, statement 1: Allow s3:* on *"
+        "T_READ_GET",
+        "lab",
+        "policy everything of lab, statement 1: Allow s3:* on *",
+        mended="administrator",
     ),
     "new objects without rows": Sin(
-        "T_INSERT_PUT", "lab", "policy everything of lab, statement 1: Allow s3:* on *"
+        "T_INSERT_PUT",
+        "lab",
+        "policy everything of lab, statement 1: Allow s3:* on *",
+        mended="administrator",
+    ),
+    "a user of the store for somebody, with every right": Sin(
+        "T_REMOVE",
+        "member",
+        "policy everything of member, statement 1: Allow s3:* on *",
+        s3=(
+            _iam("CreateUser", UserName="member"),
+            _iam(
+                "PutUserPolicy", UserName="member", PolicyName="everything", PolicyDocument=json.dumps(OPEN)
+            ),
+            _iam("CreateAccessKey", UserName="member"),
+        ),
     ),
     "a bucket for the whole world": Sin(
         "T_PUBLIC",
@@ -239,10 +357,15 @@ def committed(site: Site) -> Iterator[None]:
             yield
         finally:
             for sin in SINS.values():
-                for statement in sin.undo:
-                    with contextlib.suppress(DjopsError):
-                        root.query(statement)
+                undo(root, sin)
             _close(store)
+
+
+def undo(root: Mysql, sin: Sin) -> None:
+    """Take a sin on the database back, as far as it is still there."""
+    for statement in sin.undo:
+        with contextlib.suppress(DjopsError):
+            root.query(statement)
 
 
 def _close(store: S3) -> None:
@@ -250,9 +373,15 @@ def _close(store: S3) -> None:
     store.call(_s3("PutBucketAcl", ACL="private"))
     store.call(AwsCall("s3", "DeleteBucketPolicy", {"Bucket": BUCKET}, missing_is_done=True))
     store.call(_s3("PutPublicAccessBlock", PublicAccessBlockConfiguration=every))
-    with contextlib.suppress(DjopsError):
-        keys = store.call(_iam("ListAccessKeys", UserName="lab"))["AccessKeyMetadata"]
-        for key in keys:
-            store.call(_iam("DeleteAccessKey", UserName="lab", AccessKeyId=key["AccessKeyId"]))
-        store.call(_iam("DeleteUserPolicy", UserName="lab", PolicyName="everything"))
-        store.call(_iam("DeleteUser", UserName="lab"))
+    for name in ("lab", "member"):
+        with contextlib.suppress(DjopsError):
+            remove_user(store, name)
+
+
+def remove_user(store: S3, name: str) -> None:
+    """Remove an IAM user, its keys and its policies."""
+    for key in store.call(_iam("ListAccessKeys", UserName=name))["AccessKeyMetadata"]:
+        store.call(_iam("DeleteAccessKey", UserName=name, AccessKeyId=key["AccessKeyId"]))
+    for policy in store.call(_iam("ListUserPolicies", UserName=name))["PolicyNames"]:
+        store.call(_iam("DeleteUserPolicy", UserName=name, PolicyName=policy))
+    store.call(_iam("DeleteUser", UserName=name))
