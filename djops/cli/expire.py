@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import click
 
 from djops.cli import common
 from djops.errors import ManyErrors, UsageError
 
-if TYPE_CHECKING:
-    from djops.systems.timer import Timer
-
 
 @click.command()
 @click.option("--dry-run", is_flag=True, help="Only show what would be revoked.")
-@click.option(
-    "--install-timer", is_flag=True, help="Have systemd run this every hour, as you; revoke nothing now."
-)
+@click.option("--install-timer", is_flag=True, help="Have systemd run this every hour; revoke nothing now.")
 @click.option("--remove-timer", is_flag=True, help="Take that back.")
 @common.changing
 def command(out: common.Output, dry_run: bool, install_timer: bool, remove_timer: bool) -> None:
@@ -25,6 +18,10 @@ def command(out: common.Output, dry_run: bool, install_timer: bool, remove_timer
 
     It takes away only what expired: nothing is given, and nothing else is mended. A server that does not
     answer does not stop the others; what could not be done there is told, and the next run does it.
+
+    The timer is the machine's when root installs it (in /etc/systemd/system, or where SYSTEMD_UNIT_PATH
+    says), and else the calling user's own. Where the database's event scheduler is on and djops may keep
+    events, `djops apply` leaves one for each end of a grant as a second line, which needs no timer.
 
     Exit status: 0 done, 1 error or something is pending, 2 with --dry-run: something would be revoked.
     """
@@ -57,6 +54,7 @@ def _expire(out: common.Output, *, dry_run: bool) -> None:
 
 
 def _timer(out: common.Output, *, install: bool) -> None:
+    from djops.report.timer import timer_text
     from djops.services.project import load_project
     from djops.services.site import choose_environment
     from djops.systems import timer
@@ -65,19 +63,8 @@ def _timer(out: common.Output, *, install: bool) -> None:
     environment = choose_environment(project, out.environment)
     if install:
         done = timer.install(project.project, environment, out.project_file.parent)
-        text = _installed(done)
+        text = timer_text(done)
     else:
         done = timer.remove(project.project, environment)
         text = "\n".join(f"removed: {path}" for path in done.files) or "there was no timer"
     out.emit({"timer": done}, text)
-
-
-def _installed(done: Timer) -> str:
-    lines = [f"written: {path}" for path in done.files]
-    if done.active:
-        lines.append("systemd runs it every hour while you are logged in; always: loginctl enable-linger")
-    else:
-        lines += ["systemd does not run for this user here; where it does:"]
-        lines += [f"  {command}" for command in done.by_hand]
-        lines += ["or put this line into a crontab (`crontab -e`):", f"  {done.crontab}"]
-    return "\n".join(lines)

@@ -8,8 +8,9 @@ from djops.cli import common
 
 
 @click.command()
+@click.option("--timer", is_flag=True, help="Also have systemd run `djops expire` every hour.")
 @common.changing
-def command(out: common.Output) -> None:
+def command(out: common.Output, timer: bool) -> None:
     """Start the environment's servers and make them ready.
 
     What runs already is left alone; what is missing is fetched, prepared and started. It may be
@@ -17,9 +18,11 @@ def command(out: common.Output) -> None:
     started or changed: it checks that they have what djops needs, and names what they lack.
     """
     from djops.report.lab import up_table
+    from djops.report.timer import timer_text
     from djops.services import health, lab
     from djops.services.project import load, load_project
     from djops.services.site import choose_environment
+    from djops.systems.timer import install
 
     project = load_project(out.project_file)
     environment = choose_environment(project, out.environment)
@@ -35,4 +38,8 @@ def command(out: common.Output) -> None:
         "seconds": round(done.seconds, 2),
         "servers": done.servers,
     }
-    out.emit(data, lambda: up_table(done.servers))
+    if not timer:
+        out.emit(data, lambda: up_table(done.servers))
+        return
+    units = install(done.project, done.environment, out.project_file.parent)
+    out.emit({**data, "timer": units}, lambda: f"{up_table(done.servers)}\n{timer_text(units)}")

@@ -1,4 +1,4 @@
-"""A systemd timer of the calling user that runs one djops command every hour."""
+"""A systemd timer that runs one djops command every hour: the machine's for root, else the user's own."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Description=Revoke what expired: djops project {project}, environment {environme
 
 [Service]
 Type=oneshot
-{variables}ExecStart={command}
+{account}{variables}ExecStart={command}
 UMask=0077
 NoNewPrivileges=yes
 """
@@ -52,12 +52,14 @@ class Timer:
         active: Whether systemd knows about it.
         by_hand: Commands that are left to do where it does not.
         crontab: A line for a crontab that does the same.
+        machine: Whether it is the machine's, and does not wait for anybody's log-in.
     """
 
     files: tuple[Path, ...]
     active: bool
     by_hand: tuple[str, ...]
     crontab: str
+    machine: bool = False
 
 
 def install(project: str, environment: str, directory: Path) -> Timer:
@@ -81,13 +83,17 @@ def install(project: str, environment: str, directory: Path) -> Timer:
         for name in _KEPT_VARIABLES
         if name in os.environ
     )
-    service, timer = _files(project, environment)
+    machine = os.geteuid() == 0
+    service, timer = _files(_folder(machine=machine), project, environment)
+    # Services of the machine have no HOME unless they have an account.
+    account = "User=root\n" if machine else ""
     service.parent.mkdir(parents=True, exist_ok=True)
-    text = _SERVICE.format(**facts, variables=variables, command=" ".join(map(_quoted, command)))
+    words = " ".join(map(_quoted, command))
+    text = _SERVICE.format(**facts, account=account, variables=variables, command=words)
     write_private(service, text)
     write_private(timer, _TIMER.format(**facts))
-    commands = ("systemctl --user daemon-reload", f"systemctl --user enable --now {timer.name}")
-    return Timer((service, timer), _run(commands), commands, _crontab(command))
+    commands = (_systemctl("daemon-reload", machine), _systemctl(f"enable --now {timer.name}", machine))
+    return Timer((service, timer), _run(commands), commands, _crontab(command), machine)
 
 
 def remove(project: str, environment: str) -> Timer:
@@ -100,18 +106,34 @@ def remove(project: str, environment: str) -> Timer:
     Returns:
         What was done.
     """
-    service, timer = _files(project, environment)
-    there = tuple(path for path in (service, timer) if path.exists())
-    off = _run((f"systemctl --user disable --now {timer.name}",)) if there else False
-    for path in there:
-        path.unlink()
-    return Timer(there, off and _run(("systemctl --user daemon-reload",)), (), "")
+    removed: list[Path] = []
+    off = True
+    for machine in (True, False) if os.geteuid() == 0 else (False,):
+        service, timer = _files(_folder(machine=machine), project, environment)
+        there = [path for path in (service, timer) if path.exists()]
+        if there:
+            off = _run((_systemctl(f"disable --now {timer.name}", machine),)) and off
+            for path in there:
+                path.unlink()
+            off = _run((_systemctl("daemon-reload", machine),)) and off
+        removed += there
+    return Timer(tuple(removed), bool(removed) and off, (), "")
 
 
-def _files(project: str, environment: str) -> tuple[Path, Path]:
+def _systemctl(words: str, machine: bool) -> str:
+    return f"systemctl {words}" if machine else f"systemctl --user {words}"
+
+
+def _folder(*, machine: bool) -> Path:
+    """Return where units are put: the first place that systemd reads, or the one for administrators."""
+    if machine:
+        return Path(os.environ.get("SYSTEMD_UNIT_PATH", "").split(":")[0] or "/etc/systemd/system")
     home = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
+    return home / "systemd" / "user"
+
+
+def _files(folder: Path, project: str, environment: str) -> tuple[Path, Path]:
     name = f"djops-expire-{project}-{environment}"
-    folder = home / "systemd" / "user"
     return folder / f"{name}.service", folder / f"{name}.timer"
 
 
