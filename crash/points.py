@@ -47,7 +47,8 @@ SILENCE = 1
 """Seconds that djops waits for a silent server here, in the place of a minute or two."""
 
 _UNANSWERED = {"blip": "unanswered-blip", "hole": "unanswered-hole"}
-_READING = ("SELECT", "SHOW", "SET", "USE", "DO", "START", "COMMIT", "ROLLBACK")
+_READING = ("SELECT", "SHOW", "SET", "USE", "DO", "START", "COMMIT", "ROLLBACK", "KILL")
+"""Statements that change nothing, or are a part of what passes by as a whole."""
 
 
 @dataclass(frozen=True)
@@ -291,6 +292,7 @@ def _watch(hit: Hit) -> None:
         setattr(owner, name, passing)
 
     wrap(Mysql, "query", "mysql", _statement)
+    wrap(Mysql, "end_sessions", "mysql", lambda _, user: f"end all sessions of {user}")
     wrap(S3, "_send", "s3", _call)
     wrap(Secrets, "_exchange", "secrets", _exchange)
 

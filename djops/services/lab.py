@@ -345,7 +345,7 @@ def _bring_up(server: Server, lab: Lab, progress: Progress, given_up: threading.
     began = time.monotonic()
     with progress.step(server.title) as step, disk_errors(lab.directory):
         version = server.install(step)
-        started = not server.running()
+        started = not _runs(server)
         if started:
             _require_ports(server, lab)
             step.note("preparing its data")
@@ -357,6 +357,16 @@ def _bring_up(server: Server, lab: Lab, progress: Progress, given_up: threading.
         seconds = time.monotonic() - began
         step.note(f"{version} {'ready' if started else 'runs already'} at {server.endpoint()}")
     return ServerUp(server.name, server.title, server.endpoint(), version, started, seconds)
+
+
+def _runs(server: Server) -> bool:
+    """Tell whether a server runs; one that was killed a moment ago seems to, until its last thread is gone."""
+    deadline = time.monotonic() + _GONE_SECONDS
+    while server.running() and not server.ready():
+        if time.monotonic() > deadline:
+            return True
+        time.sleep(0.02)
+    return server.running()
 
 
 def _require_ports(server: Server, lab: Lab) -> None:
