@@ -245,7 +245,7 @@ def test_while_one_server_is_down_the_other_is_done_and_the_rest_is_pending(
 
 
 def test_from_the_grant_to_its_end(lab: LabUnderTest, ground: Ground) -> None:
-    """`djops grant --until`, the event it leaves, the day after, and what `djops expire` and `apply` do then."""
+    """`djops grant --until`, the event it leaves, the day after, and what `expire` and `apply` do then."""
     ground.people({})
     ground.apply()
     before = lab.project_file.read_text()
