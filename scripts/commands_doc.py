@@ -36,6 +36,7 @@ TWO = {
     "drift": "something on the servers is not as `djops.yaml` says",
     "verify": "the deciders differ, or a theorem does not hold",
     "explain": "not allowed, or an error's text that is not known",
+    "log": "with `--verify`: the journal is not whole",
     "smoke": "a role may do something other than it should",
 }
 """What exit status 2 means, for the commands that give it."""

@@ -20,7 +20,7 @@ def command(out: common.Output, full: bool) -> None:
 
     with (
         access.opened(project.load(out.project_file), out.environment) as (servers, wanted),
-        servers.changing("djops apply", out.lock_wait),
+        servers.changing("djops apply", out.lock_wait, reason=out.reason, progress=out.progress),
     ):
         plan = access.make_plan(servers, wanted)
         out.emit(changes.plan_data(plan), changes.plan_text(plan, full=full, coloured=out.coloured))

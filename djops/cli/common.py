@@ -18,6 +18,7 @@ import difflib
 import functools
 import importlib
 import importlib.util
+import inspect
 import os
 import signal
 import sys
@@ -93,6 +94,7 @@ class Output:
         environment: What ``--env`` named.
         yes: Questions are answered with yes.
         lock_wait: Seconds to wait for another djops.
+        reason: Why, for the journal.
         data: What was emitted so far, for the JSON object.
         findings: Whether anything emitted asks for attention.
     """
@@ -105,6 +107,7 @@ class Output:
     environment: str | None = None
     yes: bool = False
     lock_wait: float = LOCK_WAIT
+    reason: str = ""
     data: dict[str, object] = field(default_factory=dict)
     findings: bool = False
 
@@ -289,13 +292,19 @@ def options(function: Callable[Concatenate[Output, P], None]) -> Callable[P, Non
 
 
 def changing(function: Callable[Concatenate[Output, P], None]) -> Callable[P, None]:
-    """Give a command the options of :func:`options`, and ``-y`` and ``--lock-wait``."""
+    """Give a command the options of :func:`options`, and ``-y``, ``--lock-wait`` and ``--reason``.
+
+    A command that has a parameter ``reason`` of its own keeps it, and tells :attr:`Output.reason` itself.
+    """
+    own_reason = "reason" in inspect.signature(function).parameters
 
     @functools.wraps(function)
     def with_answers(out: Output, /, *args: P.args, **kwargs: P.kwargs) -> None:
         out.yes = bool(kwargs.pop("yes"))
         wait = kwargs.pop("lock_wait")
         out.lock_wait = wait if isinstance(wait, float) else LOCK_WAIT
+        if not own_reason:
+            out.reason = str(kwargs.pop("reason") or "")
         function(out, *args, **kwargs)
 
     shared = options(with_answers)
@@ -307,6 +316,8 @@ def changing(function: Callable[Concatenate[Output, P], None]) -> Callable[P, No
         metavar="SECONDS",
         help="How long to wait for another djops.",
     )(shared)
+    if not own_reason:
+        shared = click.option("--reason", metavar="TEXT", help="Why; stands in the journal.")(shared)
     return click.option("-y", "--yes", is_flag=True, help="Do not ask.")(shared)
 
 
@@ -432,7 +443,8 @@ def _run(arguments: list[str], out: Output) -> int:
     except (KeyboardInterrupt, click.Abort) as stop:
         number = stop.number if isinstance(stop, Stopped) else signal.SIGINT
         hint = "what is done stands; the same command continues from there"
-        out.finish([StoppedError("djops was interrupted", hint=hint)])
+        told = "; ".join(["djops was interrupted", *getattr(stop, "__notes__", ())])
+        out.finish([StoppedError(told, hint=hint)])
         return 128 + number
     except Exception as error:
         _raise_if_output_is_lost(error)

@@ -12,8 +12,9 @@ from djops.cli import common
 @click.command()
 @click.argument("system", metavar="mysql|s3|secrets", type=click.Choice(["mysql", "s3", "secrets"]))
 @click.argument("command", metavar="[-- COMMAND...]", nargs=-1, type=click.UNPROCESSED)
+@click.option("--reason", metavar="TEXT", default="", help="Why; stands in the journal.")
 @common.options
-def command(out: common.Output, system: str, command: tuple[str, ...]) -> None:
+def command(out: common.Output, system: str, command: tuple[str, ...], reason: str) -> None:
     """Run a client or a command as the administrator of a server.
 
     The command finds what it needs in its environment: MYSQL_DEFAULTS_FILE, a file only you can read,
@@ -33,6 +34,7 @@ def command(out: common.Output, system: str, command: tuple[str, ...]) -> None:
         command,
         terminal=sys.stdin is not None and sys.stdin.isatty() and not out.json,
         stdout=sys.stderr if out.json else None,
+        reason=reason,
     )
     data = {"system": done.system, "account": done.account, "program": done.program, "status": done.status}
     out.emit(data, findings=done.status != 0)

@@ -24,6 +24,7 @@ def carry_out(out: common.Output, edited: Edited, action: str) -> None:
     """
     from djops.report import changes
     from djops.services import people
+    from djops.services.journal import Cause
 
     def show(plan: Plan) -> None:
         out.emit({"edited": edited.changed, **changes.plan_data(plan)}, "")
@@ -33,7 +34,9 @@ def carry_out(out: common.Output, edited: Edited, action: str) -> None:
             out.emit({}, changes.plan_text(plan, coloured=out.coloured))
         out.confirm(f"Carry out {action}?", action=action)
 
-    applied = people.carry_out(edited, out.environment, out.lock_wait, show, out.progress)
+    applied = people.carry_out(
+        edited, out.environment, out.lock_wait, show, out.progress, Cause(out.command, out.reason)
+    )
     lines = ["djops.yaml: changed." if edited.changed else "djops.yaml: said so already."]
     lines.append(
         f"Servers: {changes.summary(applied.done)}" if applied.done else "Servers: nothing to change."

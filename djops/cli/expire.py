@@ -39,7 +39,12 @@ def _expire(out: common.Output, *, dry_run: bool) -> None:
 
     with access.opened(project.load(out.project_file), out.environment) as (servers, wanted):
         expired = expiry.expire(
-            servers, wanted, dry_run=dry_run, lock_wait=out.lock_wait, progress=out.progress
+            servers,
+            wanted,
+            dry_run=dry_run,
+            lock_wait=out.lock_wait,
+            progress=out.progress,
+            reason=out.reason,
         )
     data = {"expired": changes.plan_data(expired.plan), "over": expired.over, "done": len(expired.done)}
     if expired.plan.is_empty:

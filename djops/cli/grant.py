@@ -44,4 +44,5 @@ def command(
 
     day = until.date() if until else None
     wanted = Grant(role=role, on=on, until=day, reason=reason, cascade=cascade, force=force)
+    out.reason = reason or ""
     editing.carry_out(out, people.granting(out.project_file, who, wanted), "the grant")

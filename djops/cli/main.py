@@ -52,6 +52,7 @@ TOPICS = (
         (
             ("connect", "djops.cli.connect", "Run a client or a command as the administrator."),
             ("credentials", "djops.cli.credentials", "Write the files a person's DataJoint client reads."),
+            ("log", "djops.cli.log", "Show who changed what, when and why; prove that nothing was altered."),
             ("smoke", "djops.cli.smoke", "Try every role through the real client, on a scratch schema."),
         ),
     ),

@@ -58,7 +58,7 @@ def sync(out: common.Output) -> None:
 
     with (
         access.opened(project.load(out.project_file), out.environment) as (servers, wanted),
-        servers.changing("schemas sync", out.lock_wait),
+        servers.changing("schemas sync", out.lock_wait, reason=out.reason, progress=out.progress),
     ):
         with out.progress.step("Reading the servers"):
             schemas.require_power(servers, wanted)

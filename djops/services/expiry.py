@@ -47,6 +47,7 @@ def expire(
     dry_run: bool = False,
     lock_wait: float = 0,
     progress: Progress | None = None,
+    reason: str = "",
 ) -> Expired:
     """Take away what grants that are over left behind; a server that is down does not stop the others.
 
@@ -59,6 +60,7 @@ def expire(
         dry_run: Only look.
         lock_wait: Seconds to wait for another djops.
         progress: Who wants to know.
+        reason: Why, for the journal.
 
     Returns:
         What was done, and what is pending.
@@ -70,7 +72,7 @@ def expire(
     if not over:
         return Expired(over, Plan(()))
     told, pending = progress or Silent(), list[DjopsError]()
-    with _alone(servers, lock_wait, pending):
+    with _alone(servers, lock_wait, pending, reason, told):
         with told.step("Reading the servers"):
             plan = _plan(servers, wanted, pending)
         done: tuple[Change, ...] = ()
@@ -84,10 +86,16 @@ def expire(
 
 
 @contextmanager
-def _alone(servers: Servers, lock_wait: float, pending: list[DjopsError]) -> Iterator[None]:
+def _alone(
+    servers: Servers, lock_wait: float, pending: list[DjopsError], reason: str, told: Progress
+) -> Iterator[None]:
     """Hold the locks that can be had: the database's own is out of reach while it is down."""
-    with servers.alone_here("djops expire", lock_wait), ExitStack() as stack:
-        _or_pending(lambda: stack.enter_context(servers.alone_everywhere(lock_wait)), pending)
+    with (
+        servers.alone_here("djops expire", lock_wait, reason=reason, progress=told),
+        ExitStack() as stack,
+    ):
+        everywhere = servers.alone_everywhere(lock_wait, progress=told)
+        _or_pending(lambda: stack.enter_context(everywhere), pending)
         yield
 
 

@@ -15,7 +15,9 @@ from djops.model.project import Grant, Principal
 from djops.plan.change import Plan
 from djops.services import access, project
 from djops.services.access import Applied, Wanted
+from djops.services.journal import Cause, note
 from djops.services.project import Edited, Loaded
+from djops.systems.journal import digest
 from djops.systems.progress import Progress
 
 
@@ -136,6 +138,7 @@ def carry_out(
     lock_wait: float,
     show: Callable[[Plan], None],
     progress: Progress | None = None,
+    cause: Cause = Cause("edit"),  # noqa: B008  it cannot be changed
 ) -> Applied:
     """Write a change into the project file and bring the servers along.
 
@@ -145,6 +148,7 @@ def carry_out(
         lock_wait: Seconds to wait for another djops.
         show: Shows the plan; raises when it is not to be carried out, and then nothing was changed.
         progress: Who wants to know.
+        cause: What stands in the journal.
 
     Returns:
         What was done on the servers.
@@ -155,10 +159,12 @@ def carry_out(
     """
     with (
         access.opened(edited.loaded, environment) as (servers, wanted),
-        servers.changing("a change of djops.yaml", lock_wait),
+        servers.changing(cause.command, lock_wait, reason=cause.reason, progress=progress),
     ):
         plan = access.make_plan(servers, wanted)
         show(plan)
+        if edited.changed and plan.is_empty:
+            note(servers.journal, cause, file=digest(edited.loaded.project_file))
         project.save(edited, edited.loaded.project_file)
         with _unfinished_business(edited):
             return access.apply(servers, plan, progress)
