@@ -104,6 +104,12 @@ class NameRefusedError(DjopsError):
     code = "E_NAME"
 
 
+class PolicyTooLargeError(DjopsError):
+    """Somebody's rights do not fit into the policies that an object store takes."""
+
+    code = "E_POLICY_SIZE"
+
+
 class ServerUnavailableError(DjopsError):
     """A server cannot be reached, or went away in the middle."""
 

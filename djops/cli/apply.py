@@ -8,7 +8,7 @@ from djops.cli import common
 
 
 @click.command()
-@click.option("--full", is_flag=True, help="Show every privilege on a line of its own.")
+@click.option("--full", is_flag=True, help="Show every change on a line of its own, with all names.")
 @common.changing
 def command(out: common.Output, full: bool) -> None:
     """Bring the servers to what djops.yaml says: show the plan, ask, carry it out.

@@ -11,7 +11,7 @@ from djops.cli import common
 @click.option(
     "--sql", "as_sql", is_flag=True, help="Show everything that would be sent, as SQL with comments."
 )
-@click.option("--full", is_flag=True, help="Show every privilege on a line of its own.")
+@click.option("--full", is_flag=True, help="Show every change on a line of its own, with all names.")
 @common.options
 def command(out: common.Output, as_sql: bool, full: bool) -> None:
     """List what differs between djops.yaml and the servers; change nothing.

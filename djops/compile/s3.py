@@ -1,4 +1,4 @@
-"""Rights as S3 prefix policies: one IAM user for each principal, with one inline policy.
+"""Rights as S3 prefix policies: one IAM user for each principal, with one inline policy where that fits.
 
 Keys and calls as DataJoint 2.3.5 was seen to use them: objects lie at ``{location}/_hash/{schema}/...``
 and ``{location}/_schema/{schema}/...``; a new blob asks HEAD and LIST before PUT; a folder asks
@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from djops.compile.packing import VERSION, limits_of, pack, whole
+from djops.compile.packing import Document as Document
 from djops.compile.rights import Rights
 from djops.errors import NameRefusedError
 from djops.model.names import is_sandbox, sandbox_stem
@@ -20,11 +22,9 @@ from djops.model.project import Project, Store
 from djops.model.roles import Capability
 
 POLICY_NAME = "djops"
-"""Name of the one inline policy on each principal."""
+"""Name of the one inline policy on each principal whose rights fit into it."""
 
 _PATTERNS = ("*", "?", "[", "]", "\\", "${", ":")
-
-Document = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,21 @@ class IamUser:
     keys: Mapping[str, bool] = field(default_factory=dict)
     attached: tuple[str, ...] = ()
     groups: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ManagedPolicy:
+    """A policy of its own, which users have attached.
+
+    Attributes:
+        document: What its version in force says.
+        version: Id of that version.
+        versions: Ids of its other versions; the server keeps five in all.
+    """
+
+    document: Document
+    version: str = field(default="", compare=False)
+    versions: tuple[str, ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True)
@@ -67,10 +82,24 @@ class S3State:
     Attributes:
         users: IAM users under the project's path, by name.
         buckets: The project's buckets, by name.
+        managed: Managed policies under the project's path, by ARN.
+        account: Id of the account that they belong to; empty when it is not known.
     """
 
     users: Mapping[str, IamUser] = field(default_factory=dict)
     buckets: Mapping[str, Bucket] = field(default_factory=dict)
+    managed: Mapping[str, ManagedPolicy] = field(default_factory=dict)
+    account: str = ""
+
+    def opens(self, name: str) -> Document:
+        """Return all that a user's own policies and those attached to it say, as one document.
+
+        Args:
+            name: The user's name; one that is not there has nothing.
+        """
+        user = self.users.get(name, IamUser())
+        attached = [self.managed[arn].document for arn in user.attached if arn in self.managed]
+        return whole([*user.policies.values(), *attached])
 
 
 def iam_path(project: str) -> str:
@@ -78,30 +107,51 @@ def iam_path(project: str) -> str:
     return f"/djops/{project}/"
 
 
-def compile_s3(project: Project, rights: Rights) -> S3State:
+def managed_arn(project: str, account: str, name: str, number: int) -> str:
+    """Return the ARN of one of the managed policies that hold a principal's rights.
+
+    Args:
+        project: The project; policies' names are unique in an account, whatever their path.
+        account: Id of the account.
+        name: The principal.
+        number: Which one, from 1.
+    """
+    return f"arn:aws:iam::{account}:policy{iam_path(project)}djops-{project}-{name}-{number}"
+
+
+def compile_s3(project: Project, rights: Rights, account: str = "") -> S3State:
     """Compile rights to what the S3 server should hold.
 
     Args:
         project: The project, for its stores and principals.
         rights: The compiled rights.
+        account: Id of the account that the users belong to, which tells how large policies may be.
 
     Returns:
-        One user with one policy for each principal, none without stores; and the buckets.
+        One user with its policies for each principal, none without stores; and the buckets.
         Access keys are left empty: they are made by the server.
 
     Raises:
         NameRefusedError: ``E_NAME`` for a schema whose name is a wildcard in a policy.
+        PolicyTooLargeError: ``E_POLICY_SIZE`` when somebody's rights do not fit.
     """
     if not project.stores:
         return S3State()
     places = _Places(tuple(project.stores.values()))
     users: dict[str, IamUser] = {}
+    managed: dict[str, ManagedPolicy] = {}
+    limits = limits_of(account)
     for name, held in rights.by_principal.items():
         may: dict[Capability, set[str]] = {}
         for right in held:
             may.setdefault(right.capability, set()).add(right.schema)
-        users[name] = IamUser({POLICY_NAME: _policy_document(places, may)})
-    return S3State(users, {store.bucket: Bucket() for store in project.stores.values()})
+        packed = pack(name, _policy_document(places, may), limits)
+        own = {} if packed.inline is None else {POLICY_NAME: packed.inline}
+        arns = [managed_arn(project.project, account, name, n + 1) for n in range(len(packed.managed))]
+        managed |= {arn: ManagedPolicy(part) for arn, part in zip(arns, packed.managed, strict=True)}
+        users[name] = IamUser(own, attached=tuple(arns))
+    buckets = {store.bucket: Bucket() for store in project.stores.values()}
+    return S3State(users, buckets, managed, account)
 
 
 def schema_prefixes(store: Store, schema: str) -> tuple[str, str]:
@@ -198,7 +248,7 @@ def _policy_document(places: _Places, may: Mapping[Capability, set[str]]) -> Doc
         {"Effect": "Deny", "Action": ["s3:CreateBucket"], "Resource": ["*"]},
     ]
     return {
-        "Version": "2012-10-17",
+        "Version": VERSION,
         "Statement": [statement for statement in statements if statement["Resource"]],
     }
 

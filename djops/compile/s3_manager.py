@@ -57,6 +57,14 @@ _LOOKS = (
     # Ceph asks for this on the account as a whole, whatever the path prefix.
     "iam:ListUsers",
 )
+_MANAGED = (
+    "iam:CreatePolicy",
+    "iam:CreatePolicyVersion",
+    "iam:DeletePolicy",
+    "iam:DeletePolicyVersion",
+)
+# What `verify` looks at, and the one request that a plan makes for all users.
+_LOOKS_AT_MANAGED = ("iam:GetAccountAuthorizationDetails", "iam:GetPolicy", "iam:GetPolicyVersion")
 _BUCKETS = (
     "s3:DeleteBucketPolicy",
     "s3:GetBucketAcl",
@@ -107,6 +115,21 @@ def manager_policy(project: str, account: str, buckets: Iterable[str]) -> Mappin
         "Version": "2012-10-17",
         "Statement": [statement for statement in statements if statement["Resource"]],
     }
+
+
+def managed_policy(project: str, account: str) -> Mapping[str, Any]:
+    """Render what djops' own IAM user needs besides on AWS; Ceph refuses these actions as unknown.
+
+    Args:
+        project: Managed policies below its IAM path are djops' own.
+        account: The account's id, as in ARNs.
+
+    Returns:
+        An IAM policy document.
+    """
+    own = [f"arn:aws:iam::{account}:policy{iam_path(project)}*"]
+    statements = [_allow(_MANAGED, own), _allow(_LOOKS_AT_MANAGED, ["*"])]
+    return {"Version": "2012-10-17", "Statement": statements}
 
 
 def _allow(actions: Iterable[str], resources: list[str]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from djops.compile.s3 import POLICY_NAME
 from djops.plan.change import Change, Plan
 from djops.plan.drift_kinds import Book, DriftKind, Sight
 from djops.plan.s3_changes import (
+    Attach,
     CreateKey,
     CreatePrincipal,
     DeleteKey,
@@ -15,6 +16,7 @@ from djops.plan.s3_changes import (
     PutPolicy,
     canonical,
 )
+from djops.plan.s3_managed import DropManagedPolicy, PutManagedPolicy, policy_name
 from djops.plan.vault import ForgetSecret, WritePolicy
 
 
@@ -56,6 +58,12 @@ def _name_one(change: Change, sight: Sight, book: Book) -> None:
             book.add(DriftKind.FOREIGN_GROUP, "s3", name, f"member of {group}", change)
         case PutPolicy():
             _name_policy(change, sight, book)
+        case PutManagedPolicy(name=name, found=None) | Attach(name=name):
+            book.add(DriftKind.MISSING_POLICY, "s3", name, "no policy", change)
+        case PutManagedPolicy(name=name):
+            book.add(DriftKind.EDITED_POLICY, "s3", name, change.before, change)
+        case DropManagedPolicy(arn=arn):
+            book.add(DriftKind.EXTRA_POLICY, "s3", policy_name(arn), f"policy {arn}", change)
         case ProtectBucket():
             _name_bucket(change, book)
         case _:

@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from djops.compile.mysql_state import Account, AccountId, Edge, MysqlState
-from djops.compile.s3 import POLICY_NAME, Document, S3State
+from djops.compile.packing import atoms, size
+from djops.compile.s3 import POLICY_NAME, Document, IamUser, S3State
 from djops.plan.change import Change, Risk
 from djops.plan.mysql import Reasons, diff_mysql
 from djops.plan.mysql_changes import (
@@ -23,6 +24,7 @@ from djops.plan.mysql_changes import (
     SetDefaultRoles,
 )
 from djops.plan.s3_changes import PutPolicy, canonical, policy_risk, taken_out
+from djops.plan.s3_managed import narrow_managed
 
 _OF_EXPIRY = (AlterAccount, DropAccount, EndSessions, RevokeRole, SetDefaultRoles)
 
@@ -35,7 +37,7 @@ class Ended:
         roles: MySQL roles that nobody needs any more.
         edges: Memberships in MySQL roles.
         limits: Accounts with fewer connections than before: the number before, and after.
-        policies: Policies of IAM users: with what ended, and without.
+        policies: What the policies of IAM users say together: with what ended, and without.
         why: For each principal its lines of the project file that are over.
     """
 
@@ -74,9 +76,9 @@ def what_ended(
             if name in mysql_now.accounts and account.connections != mysql_now.accounts[name].connections
         },
         policies={
-            name: (user.policies[POLICY_NAME], s3_now.users[name].policies[POLICY_NAME])
-            for name, user in s3.users.items()
-            if canonical(user.policies[POLICY_NAME]) != canonical(s3_now.users[name].policies[POLICY_NAME])
+            name: (before, after)
+            for name in s3.users
+            if atoms(before := s3.opens(name), "Allow") - atoms(after := s3_now.opens(name), "Allow")
         },
         why=why,
     )
@@ -141,12 +143,13 @@ def expire_s3(ended: Ended, found: S3State) -> list[Change]:
     """
     changes: list[Change] = []
     for name, (before, after) in ended.policies.items():
-        there = found.users[name].policies.get(POLICY_NAME) if name in found.users else None
-        if there is None:
-            continue
-        # Somebody may have taken more away by hand: that does not come back here.
-        wanted = after if policy_risk(there, after) is Risk.NARROWS else taken_out(there, before, after)
-        if canonical(wanted) != canonical(there):
-            why = ended.why.get(name, ())
-            changes.append(PutPolicy(name=name, policy=POLICY_NAME, found=there, wanted=wanted, why=why))
+        why, user = ended.why.get(name, ()), found.users.get(name, IamUser())
+        there = user.policies.get(POLICY_NAME)
+        if there is not None:
+            # Somebody may have taken more away by hand: that does not come back here.
+            only_less = policy_risk(there, after) is Risk.NARROWS and size(after) <= size(there)
+            wanted = after if only_less else taken_out(there, before, after)
+            if canonical(wanted) != canonical(there):
+                changes.append(PutPolicy(name=name, policy=POLICY_NAME, found=there, wanted=wanted, why=why))
+        changes += narrow_managed(name, user, found, (before, after), why)
     return changes

@@ -33,6 +33,9 @@ _NOBODY = Account(kind=None, project=None)
 ADMINISTERED = frozenset({*SCHEMA_PRIVILEGES, "GRANT OPTION"})
 """What djops' own account holds on each schema of the pipeline, and so may give to others and take back."""
 
+MEMBERS = 500
+"""Members of a role in one statement: it takes 19 ms, while others wait for the grant tables (MySQL 9.7)."""
+
 NOT_WANTED = ("nothing in the project file gives it",)
 
 
@@ -245,21 +248,37 @@ def _membership_changes(
     dropped: frozenset[AccountId],
     reasons: Reasons,
 ) -> Iterable[Change]:
-    more: dict[tuple[AccountId, bool, bool, tuple[str, ...]], list[AccountId]] = defaultdict(list)
-    less: dict[tuple[AccountId, bool, bool, tuple[str, ...]], list[AccountId]] = defaultdict(list)
+    more: dict[_Shared, dict[AccountId, tuple[str, ...]]] = defaultdict(dict)
+    less: dict[_Shared, dict[AccountId, tuple[str, ...]]] = defaultdict(dict)
     for edge in sorted(wanted.edges.keys() | found.edges.keys()):
         if dropped & {edge.role, edge.member} or not kept & {edge.role, edge.member}:
             continue
         should, does = wanted.edges.get(edge), found.edges.get(edge)
         inner = any(state.accounts.get(edge.member, _NOBODY).kind == "role" for state in (wanted, found))
         if does is not None and (should is None or (does and not should)):
-            less[edge.role, does, inner, reasons.lost(edge)].append(edge.member)
+            less[edge.role, does, inner][edge.member] = reasons.lost(edge)
         if should is not None and (does is None or should != does):
-            more[edge.role, should, inner, reasons.edge(edge, wanted.accounts)].append(edge.member)
-    for (role, admin, inner, why), members in sorted(more.items(), key=lambda item: not item[0][2]):
-        yield GrantRole(role=role, members=tuple(members), admin=admin, inner=inner, why=why)
-    for (role, admin, inner, why), members in less.items():
-        yield RevokeRole(role=role, members=tuple(members), admin=admin, inner=inner, why=why)
+            more[edge.role, should, inner][edge.member] = reasons.edge(edge, wanted.accounts)
+    for (role, admin, inner), given in sorted(more.items(), key=lambda item: not item[0][2]):
+        for members, why in _in_batches(given):
+            yield GrantRole(role=role, members=members, admin=admin, inner=inner, why=why)
+    for (role, admin, inner), taken in less.items():
+        for members, why in _in_batches(taken):
+            yield RevokeRole(role=role, members=members, admin=admin, inner=inner, why=why)
+
+
+_Shared = tuple[AccountId, bool, bool]
+"""What memberships share that are given or taken in one statement: role, admin option, whether of roles."""
+
+
+def _in_batches(
+    members: Mapping[AccountId, tuple[str, ...]],
+) -> Iterable[tuple[tuple[AccountId, ...], tuple[str, ...]]]:
+    """Divide members of one role into as many as one atomic statement takes, with all their reasons."""
+    names = tuple(members)
+    for start in range(0, len(names), MEMBERS):
+        batch = names[start : start + MEMBERS]
+        yield batch, tuple(dict.fromkeys(reason for name in batch for reason in members[name]))
 
 
 def _default_changes(wanted: MysqlState, found: MysqlState, kept: frozenset[AccountId]) -> Iterable[Change]:

@@ -20,6 +20,9 @@ from djops.plan.s3_changes import (
     adopted_keys,
     canonical,
 )
+from djops.plan.s3_managed import ONE_POLICY, orphans, repack
+
+NO_GROUPS = ("djops puts nobody into groups",)
 
 
 def diff_s3(
@@ -54,8 +57,13 @@ def diff_s3(
         if there is None:
             changes.append(CreatePrincipal(name=name, path=iam_path(project), why=reasons))
             there = IamUser()
-        changes += _policy_changes(name, user, there, reasons)
+        if user.attached or found.managed.keys() & set(there.attached):
+            changes += repack(name, wanted, found, reasons)
+            changes += [Detach(name=name, group=one, why=NO_GROUPS) for one in there.groups]
+        else:
+            changes += _policy_changes(name, user, there, reasons)
         changes += _key_changes(name, there, keeps[name], facts.get(name, {}))
+    changes += orphans(wanted, found)
     for name, bucket in wanted.buckets.items():
         actual = found.buckets.get(name)
         if actual is not None and actual != bucket:
@@ -69,12 +77,12 @@ def _policy_changes(name: str, wanted: IamUser, found: IamUser, reasons: tuple[s
     for policy in sorted(wanted.policies.keys() | found.policies.keys()):
         should, does = wanted.policies.get(policy), found.policies.get(policy)
         if canonical(should) != canonical(does):
-            why = reasons if should is not None else ("djops gives each user one policy",)
+            why = reasons if should is not None else ONE_POLICY
             yield PutPolicy(name=name, policy=policy, found=does, wanted=should, why=why)
     for arn in found.attached:
-        yield Detach(name=name, policy_arn=arn, why=("djops gives each user one policy",))
+        yield Detach(name=name, policy_arn=arn, why=ONE_POLICY)
     for group in found.groups:
-        yield Detach(name=name, group=group, why=("djops puts nobody into groups",))
+        yield Detach(name=name, group=group, why=NO_GROUPS)
 
 
 def _key_changes(name: str, found: IamUser, keep: KeepKey, facts: Mapping[str, str]) -> Iterable[Change]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
+from djops.compile.packing import atoms, listed, without
 from djops.compile.s3 import POLICY_NAME, Bucket, Document, IamUser
 from djops.plan.change import Change, Phase, Risk, Told
 from djops.plan.operations import AwsCall, KeepKey, MarkSecret, Operation, StorePassword
@@ -28,32 +28,6 @@ def canonical(document: Document | None) -> str:
     return "" if document is None else json.dumps(document, sort_keys=True, separators=(",", ":"))
 
 
-def _atoms(document: Document | None, effect: str) -> frozenset[str]:
-    """Split a policy into single (action, resource, condition) permissions of one effect."""
-    found: set[str] = set()
-    for statement in (document or {}).get("Statement", ()):
-        if not isinstance(statement, Mapping) or statement.get("Effect") != effect:
-            continue
-        rest = {k: v for k, v in statement.items() if k not in ("Effect", "Action", "Resource", "Sid")}
-        for action in _listed(statement.get("Action")):
-            for resource in _listed(statement.get("Resource")):
-                for condition in _split(rest):
-                    found.add(canonical({"a": action, "r": resource, "c": condition}))
-    return frozenset(found)
-
-
-def _listed(value: object) -> list[Any]:
-    return [] if value is None else value if isinstance(value, list) else [value]
-
-
-def _split(rest: Mapping[str, Any]) -> Iterable[Mapping[str, Any]]:
-    """Treat each listed prefix of our own condition as a permission of its own."""
-    prefixes = rest.get("Condition", {}).get("StringLike", {}).get("s3:prefix")
-    if isinstance(prefixes, list) and len(rest) == 1 and len(rest["Condition"]) == 1:
-        return [{"prefix": prefix} for prefix in prefixes]
-    return [rest]
-
-
 def policy_risk(before: Document | None, after: Document | None) -> Risk:
     """Tell whether replacing one policy by another opens or only closes.
 
@@ -64,7 +38,7 @@ def policy_risk(before: Document | None, after: Document | None) -> Risk:
     Returns:
         ``NARROWS`` when nothing is opened, ``WIDENS`` otherwise.
     """
-    opens = _atoms(after, "Allow") - _atoms(before, "Allow") or _atoms(before, "Deny") - _atoms(after, "Deny")
+    opens = atoms(after, "Allow") - atoms(before, "Allow") or atoms(before, "Deny") - atoms(after, "Deny")
     return Risk.WIDENS if opens else Risk.NARROWS
 
 
@@ -80,43 +54,24 @@ def taken_out(found: Document, before: Document, after: Document) -> Document:
         ``found`` without the permissions that ``before`` has and ``after`` has not; what a condition of an
         unknown form limits stays as it is.
     """
-    gone = _atoms(before, "Allow") - _atoms(after, "Allow")
-    statements: list[Any] = []
-    for statement in found.get("Statement", ()):
-        if gone & _atoms({"Statement": [statement]}, "Allow"):
-            statements += _what_stays(statement, gone)
-        else:
-            statements.append(statement)
-    return {**found, "Statement": statements}
+    return without(found, atoms(before, "Allow") - atoms(after, "Allow"))
 
 
-def _what_stays(statement: Mapping[str, Any], gone: frozenset[str]) -> Iterable[Mapping[str, Any]]:
-    """Split a statement by resource and listed prefix, and leave out what goes."""
-    rest = {k: v for k, v in statement.items() if k not in ("Effect", "Action", "Resource", "Sid")}
-    for resource in _listed(statement.get("Resource")):
-        for piece in _split(rest):
-            actions = [
-                action
-                for action in _listed(statement.get("Action"))
-                if canonical({"a": action, "r": resource, "c": piece}) not in gone
-            ]
-            limited = {"Condition": {"StringLike": {"s3:prefix": [piece.get("prefix")]}}}
-            kept = limited if "prefix" in piece else rest
-            if actions:
-                yield {"Effect": "Allow", "Action": actions, "Resource": [resource], **kept}
+def policy_summary(document: Document | None) -> str:
+    """Say in a few words what a policy of ours opens.
 
-
-def _summary(document: Document | None) -> str:
-    """Say in a few words what a policy of ours opens."""
+    Args:
+        document: The policy; ``None`` for none.
+    """
     if document is None:
         return ""
     read: set[str] = set()
     write: set[str] = set()
     for statement in document.get("Statement", ()):
-        for resource in _listed(statement.get("Resource")):
+        for resource in listed(statement.get("Resource")):
             parts = str(resource).split("/")
             if statement.get("Effect") == "Allow" and len(parts) > 1:
-                target = write if "s3:PutObject" in _listed(statement.get("Action")) else read
+                target = write if "s3:PutObject" in listed(statement.get("Action")) else read
                 target.add(parts[-2])
     parts = [f"get {', '.join(sorted(read))}"] if read else []
     parts += [f"get and put {', '.join(sorted(write))}"] if write else []
@@ -180,18 +135,25 @@ class DeletePrincipal(S3Change):
 
 @dataclass(frozen=True, kw_only=True)
 class PutPolicy(S3Change):
-    """Replace, make or remove one inline policy of a user, in one atomic request."""
+    """Replace, make or remove one inline policy of a user, in one atomic request.
+
+    Attributes:
+        moved: Whether other policies hold by then what goes, so that it is done last.
+    """
 
     name: str
     policy: str
     found: Document | None
     wanted: Document | None
+    moved: bool = False
 
     def _tell(self) -> Told:
-        before = _summary(self.found) if self.policy == POLICY_NAME else ("there" if self.found else "")
-        after = _summary(self.wanted)
+        before = policy_summary(self.found) if self.policy == POLICY_NAME else ("there" if self.found else "")
+        after = policy_summary(self.wanted)
         after += " (its text was changed)" if after and after == before else ""
         risk = policy_risk(self.found, self.wanted)
+        if self.moved:
+            return Told(f"policy {self.policy} of {self.name}", before, after, Risk.KEEPS, Phase.CLEAN)
         # A policy that is not there yet belongs behind the user it is for, even when it opens nothing.
         phase = Phase.NARROW if risk is Risk.NARROWS and self.found is not None else Phase.WIDEN
         return Told(f"policy {self.policy} of {self.name}", before, after, risk, phase)
@@ -242,7 +204,7 @@ class Detach(S3Change):
 
 @dataclass(frozen=True, kw_only=True)
 class Attach(S3Change):
-    """Give a managed policy or a group back; only ever the reverse of :class:`Detach`."""
+    """Give a managed policy of the user's own; or a group back, as the reverse of :class:`Detach`."""
 
     name: str
     policy_arn: str = ""

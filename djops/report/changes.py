@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os.path
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import groupby
+from itertools import chain, groupby
 from typing import Any
 
 from djops.compile.mysql_state import AccountId
@@ -50,22 +51,30 @@ def plan_data(plan: Plan) -> dict[str, Any]:
 def plan_text(plan: Plan, *, full: bool = False, coloured: bool = False) -> str:
     """Return a plan as people read it: by system, narrowing first, each line with its reason.
 
+    However many changes there are, the text stays readable: what is alike shares a line and is counted.
+
     Args:
         plan: The plan.
-        full: Every privilege on a line of its own; otherwise those of one role are put together.
+        full: Every change on a line of its own, with all names.
         coloured: Whether the terminal takes colours.
 
     Returns:
         The text, ending with a line that counts.
     """
     if plan.is_empty:
-        return "\n".join(["The servers hold what djops.yaml says.", *unmanaged(plan)])
+        return "\n".join(["The servers hold what djops.yaml says.", *unmanaged(plan, full=full)])
     lines: list[str] = []
+    shown = 0
     for system, title in TITLES.items():
         changes = [change for change in plan.changes if change.system == system]
         if changes:
-            lines += [title, _rows(changes, full=full, coloured=coloured), ""]
-    return "\n".join([*lines, summary(plan.changes), *unmanaged(plan)])
+            bundles = [[change] for change in changes] if full else _bundles(changes)
+            shown += len(bundles)
+            lines += [title, _rows(bundles, full=full, coloured=coloured), ""]
+    count = summary(plan.changes)
+    if shown < len(plan.changes) // 2:
+        count += f" {shown} lines stand for them; `djops plan --full` and --json show every one."
+    return "\n".join([*lines, count, *unmanaged(plan, full=full)])
 
 
 def summary(changes: Sequence[Change]) -> str:
@@ -82,27 +91,70 @@ def summary(changes: Sequence[Change]) -> str:
     return f"{len(changes)} {noun}: {', '.join(parts)}."
 
 
-def unmanaged(plan: Plan) -> list[str]:
+def unmanaged(plan: Plan, *, full: bool = False) -> list[str]:
     """Return a line about accounts that djops did not make, if there are any.
 
     Args:
         plan: The plan.
+        full: Whether all of them are named.
     """
     if not plan.unmanaged:
         return []
-    return [f"Left alone, not made by djops: {', '.join(printable(name) for name in plan.unmanaged)}."]
+    names = [printable(name) for name in plan.unmanaged]
+    return [f"Left alone, not made by djops: {', '.join(names) if full else _some(names, _NAMED)}."]
 
 
-def _rows(changes: Sequence[Change], *, full: bool, coloured: bool) -> str:
+_LINES = 40
+"""Lines of one system above which changes of one kind share a line."""
+
+_ALIKE = 5
+"""Changes of one kind above which they do."""
+
+_NAMED = 12
+"""Names that are told one by one; of more than these, the first few are."""
+
+
+def _some(names: Sequence[str], most: int, first: int = 3) -> str:
+    """Join names; of many, the first few and how many more there are."""
+    if len(names) <= most:
+        return ", ".join(names)
+    return f"{', '.join(names[:first])} and {len(names) - first:,} more"
+
+
+def _bundles(changes: Sequence[Change]) -> list[list[Change]]:
+    """Put changes together that share a line: a role's privileges, and what is alike where there is much."""
     bundles: list[list[Change]] = []
     for key, group in groupby(changes, key=_bundle):
         bundle = list(group)
-        bundles += [[change] for change in bundle] if full or key is None else [bundle]
+        bundles += [[change] for change in bundle] if key is None else [bundle]
+    if len(bundles) <= _LINES:
+        return bundles
+    alike: dict[tuple[object, ...], list[list[Change]]] = {}
+    for bundle in bundles:
+        first = bundle[0]
+        alike.setdefault((type(first), first.risk, _bundle(first) is None), []).append(bundle)
+    folded = [[list(chain(*group))] if len(group) > _ALIKE else group for group in alike.values()]
+    return [bundle for group in folded for bundle in group]
+
+
+def _rows(bundles: Sequence[Sequence[Change]], *, full: bool, coloured: bool) -> str:
     marks = [_MARKS[bundle[0].risk] for bundle in bundles]
-    texts = [bundle[0].describe() if len(bundle) == 1 else _bundled(bundle) for bundle in bundles]
-    rows = [("", m[0], text, _reason(bundle)) for m, text, bundle in zip(marks, texts, bundles, strict=True)]
+    rows = [
+        ("", mark[0], _text(bundle, full=full), _reason(bundle, full=full))
+        for mark, bundle in zip(marks, bundles, strict=True)
+    ]
     lines = table((), rows).split("\n")
     return "\n".join(colour(line, mark[1], on=coloured) for line, mark in zip(lines, marks, strict=True))
+
+
+def _text(bundle: Sequence[Change], *, full: bool) -> str:
+    if len(bundle) > 1:
+        return _bundled(bundle)
+    (change,) = bundle
+    members = [str(member) for member in getattr(change, "members", ())]
+    text = change.describe()
+    # Only what is shown is shortened: a change itself always tells everything.
+    return text if full else text.replace(", ".join(members), _some(members, _NAMED), 1)
 
 
 def _bundle(change: Change) -> tuple[type[Change], AccountId | None] | None:
@@ -119,27 +171,50 @@ def _bundle(change: Change) -> tuple[type[Change], AccountId | None] | None:
 
 def _bundled(changes: Sequence[Change]) -> str:
     """Describe changes that share a line."""
-    first, count = changes[0], len(changes)
+    first, count = changes[0], f"{len(changes):,}"
     match first:
         case GrantPrivileges() | RevokePrivileges():
-            names = {
-                n for c in changes if isinstance(c, GrantPrivileges | RevokePrivileges) for n in c.privileges
-            }
+            found = [change for change in changes if isinstance(change, GrantPrivileges | RevokePrivileges)]
+            names = ", ".join(sorted({name for change in found for name in change.privileges}))
             lost = "no longer " if isinstance(first, RevokePrivileges) else ""
-            return f"{first.grantee}: {lost}{', '.join(sorted(names))} on {count} schemas or tables"
-        case GrantRole():
-            return f"roles that include others: {count} memberships"
-        case RevokeRole():
-            return f"roles that no longer include others: {count} memberships"
-        case DropAccount():
+            grantees = list(dict.fromkeys(str(change.grantee) for change in found))
+            return f"{_some(grantees, 1)}: {lost}{names} on {count} schemas or tables"
+        case GrantRole() | RevokeRole():
+            return _memberships(changes)
+        case DropAccount(account=account) if account.kind == "role":
             return f"{count} roles: dropped"
-    return f"{count} roles: created"
+        case CreateRole():
+            return f"{count} roles: created"
+    objects = list(dict.fromkeys(change.object for change in changes))
+    common = os.path.commonprefix(objects).rpartition(" ")[0]  # noqa: RUF071  they are no paths
+    short = [text[len(common) :].strip() for text in objects]
+    becomes = {change.after or "removed" for change in changes}
+    after = f": {becomes.pop()}" if len(becomes) == 1 else ""
+    return f"{count} x {common}{' ' * bool(common)}{_some(short, 1)}{after}"
 
 
-def _reason(changes: Sequence[Change]) -> str:
+def _memberships(changes: Sequence[Change]) -> str:
+    found = [change for change in changes if isinstance(change, GrantRole | RevokeRole)]
+    count = f"{sum(len(change.members) for change in found):,}"
+    gone = isinstance(changes[0], RevokeRole)
+    if all(change.inner for change in found):
+        told = "that no longer include others" if gone else "that include others"
+        return f"roles {told}: {count} memberships"
+    members = list(dict.fromkeys(str(member) for change in found for member in change.members))
+    roles = len({change.role for change in found})
+    return f"{_some(members, 1)}: {'no longer ' * gone}in {roles:,} roles, {count} memberships"
+
+
+def _reason(changes: Sequence[Change], *, full: bool) -> str:
     """Return the reason of changes that share a line, when they share that too."""
-    reasons = {change.why for change in changes}
-    return "; ".join(changes[0].why) if len(reasons) == 1 else "so that people hold roles only"
+    reasons = list(dict.fromkeys(reason for change in changes for reason in change.why))
+    if len(changes) == 1:
+        return "; ".join(reasons) if full or len(reasons) <= _NAMED else _some(reasons, 1, 1)
+    if len({change.why for change in changes}) == 1:
+        return "; ".join(reasons)
+    if all(_bundle(change) is not None for change in changes):
+        return "so that people hold roles only"
+    return _some(reasons, 1, 1)
 
 
 def plan_sql(plan: Plan) -> str:

@@ -160,7 +160,9 @@ class Compiled:
     secrets: SecretsState
 
 
-def compile_all(wanted: Wanted, environment: str, graph: PipelineGraph, inventory: Inventory) -> Compiled:
+def compile_all(
+    wanted: Wanted, environment: str, graph: PipelineGraph, inventory: Inventory, account: str = ""
+) -> Compiled:
     """Compile what is wanted to what each server should hold.
 
     Args:
@@ -168,10 +170,12 @@ def compile_all(wanted: Wanted, environment: str, graph: PipelineGraph, inventor
         environment: Name of the environment.
         graph: The pipeline as code, project file and database tell it.
         inventory: The tables that exist.
+        account: Id of the object store's account, which tells how large policies may be there.
 
     Raises:
         PipelineError: ``E_CYCLE`` when schemas depend on each other in a circle.
         NameRefusedError: ``E_NAME`` for a name that one of the servers cannot take.
+        PolicyTooLargeError: ``E_POLICY_SIZE`` when somebody's rights do not fit into policies.
     """
     project = wanted.project
     graph.order  # noqa: B018  raises on a cycle
@@ -182,7 +186,7 @@ def compile_all(wanted: Wanted, environment: str, graph: PipelineGraph, inventor
         graph,
         rights,
         replace(mysql, events=compile_deadlines(project, rights, host)),
-        compile_s3(project, rights),
+        compile_s3(project, rights, account),
         compile_vault(project, rights),
     )
 
@@ -214,7 +218,7 @@ def stand(servers: Servers, wanted: Wanted) -> Standing:
     """
     found = _read(servers, wanted)
     graph = whole_graph(wanted.graph, found.pipeline)
-    compiled = compile_all(wanted, servers.site.environment, graph, found.inventory)
+    compiled = compile_all(wanted, servers.site.environment, graph, found.inventory, found.s3.account)
     return Standing(
         compiled, found, what_is_over(wanted, servers.site.environment, compiled, found.inventory)
     )
@@ -232,6 +236,7 @@ def what_is_over(wanted: Wanted, environment: str, compiled: Compiled, inventory
     why = lines_over(wanted)
     if not why:
         return Ended()
+    # Without an account, so that nothing is too large: what is over need not fit any more.
     always = compile_all(replace(wanted, today=dt.date.min), environment, compiled.graph, inventory)
     return what_ended((always.mysql, always.s3), (compiled.mysql, compiled.s3), why)
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -18,12 +19,13 @@ from botocore import xform_name
 from botocore.config import Config
 from botocore.handlers import json_decode_policies
 
+from djops.compile.packing import limits_of
 from djops.compile.s3 import Bucket, IamUser, S3State, iam_path
 from djops.errors import AccessDeniedError, ApplyError, DjopsError, ServerUnavailableError
 from djops.plan.operations import AwsCall
 from djops.plan.s3_changes import BLOCKS
 from djops.proof.iam_state import IamCatalog
-from djops.systems import s3_catalog
+from djops.systems import s3_catalog, s3_details
 from djops.systems.connections import S3Connection
 from djops.systems.tls_errors import tls_error
 
@@ -56,6 +58,10 @@ _BAD_KEY = {
     "InvalidClientTokenId",
     "UnrecognizedClientException",
 }
+
+
+class KeyRefusedError(AccessDeniedError):
+    """The server does not know the key, or knows it as inactive."""
 
 
 class S3:
@@ -132,7 +138,7 @@ class S3:
         code, action = _code(error), operation.action
         text = error.response.get("Error", {}).get("Message") or code
         if code in _BAD_KEY:
-            return AccessDeniedError(
+            return KeyRefusedError(
                 "the S3 server refused djops' access key",
                 where=self.where,
                 hint="check the key and its secret",
@@ -181,11 +187,29 @@ class S3:
         Returns:
             What the server holds.
         """
-        names = self._user_names(iam_path(project))
+        found = self.listed("ListUsers", "Users", PathPrefix=iam_path(project))
+        account = self._account(found)
         with ThreadPoolExecutor(READERS) as pool:
-            users = dict(zip(names, pool.map(self.user, names), strict=True))
-        found = {name: self.bucket(name) for name in dict.fromkeys(buckets)}
-        return S3State(users, {name: bucket for name, bucket in found.items() if bucket is not None})
+            looked = {name: pool.submit(self.bucket, name) for name in dict.fromkeys(buckets)}
+            details = s3_details.read(self, iam_path(project)) if limits_of(account).managed else None
+            if details is None:
+                grouped = bool(self.ask("iam", "ListGroups", {}).get("Groups", True))
+                read: Callable[[str], IamUser] = functools.partial(self.user, grouped=grouped)
+            else:
+                read = functools.partial(self._with_keys, details.users)
+            names = [user["UserName"] for user in found]
+            users = dict(zip(names, pool.map(read, names), strict=True))
+            there = {name: bucket for name, one in looked.items() if (bucket := one.result()) is not None}
+        return S3State(users, there, details.managed if details else {}, account)
+
+    def _account(self, users: Sequence[Mapping[str, Any]]) -> str:
+        """Return the id of the account that users belong to; without any, of djops' own."""
+        me = {} if users else self.ask("iam", "GetUser", {}).get("User", {})
+        parts = str((users[0] if users else me).get("Arn", "")).split(":")
+        return parts[4] if len(parts) > 4 else ""
+
+    def _with_keys(self, known: Mapping[str, IamUser], name: str) -> IamUser:
+        return replace(known.get(name, IamUser()), keys=self._keys(name))
 
     def read_catalog(self, buckets: Iterable[str]) -> IamCatalog:
         """Read what the server holds about access, of every principal that can be read.
@@ -200,9 +224,6 @@ class S3:
             DjopsError: As :meth:`call`, except that a refusal is no error.
         """
         return s3_catalog.read(self, buckets)
-
-    def _user_names(self, path: str) -> list[str]:
-        return [user["UserName"] for user in self.listed("ListUsers", "Users", PathPrefix=path)]
 
     def listed(self, action: str, member: str, optional: bool = False, **parameters: Any) -> list[Any]:  # noqa: ANN401
         """List what the IAM API gives page by page.
@@ -231,11 +252,12 @@ class S3:
                 return found
             parameters["Marker"] = answer["Marker"]
 
-    def user(self, name: str) -> IamUser:
+    def user(self, name: str, *, grouped: bool = True) -> IamUser:
         """Read one IAM user; one that does not exist looks like one without anything.
 
         Args:
             name: The user's name.
+            grouped: Whether the server has any groups.
         """
         who = {"UserName": name}
         policies: dict[str, Any] = {}
@@ -243,15 +265,18 @@ class S3:
             document = self.ask("iam", "GetUserPolicy", None, **who, PolicyName=policy)
             if document is not None:
                 policies[policy] = s3_catalog.as_document(document["PolicyDocument"])
-        keys = self.listed("ListAccessKeys", "AccessKeyMetadata", optional=True, **who)
         attached = self.listed("ListAttachedUserPolicies", "AttachedPolicies", optional=True, **who)
-        groups = self.listed("ListGroupsForUser", "Groups", optional=True, **who)
+        groups = self.listed("ListGroupsForUser", "Groups", optional=True, **who) if grouped else []
         return IamUser(
             policies=policies,
-            keys={key["AccessKeyId"]: key.get("Status", "Active") == "Active" for key in keys},
+            keys=self._keys(name),
             attached=tuple(policy["PolicyArn"] for policy in attached),
             groups=tuple(group["GroupName"] for group in groups),
         )
+
+    def _keys(self, name: str) -> Mapping[str, bool]:
+        keys = self.listed("ListAccessKeys", "AccessKeyMetadata", optional=True, UserName=name)
+        return {key["AccessKeyId"]: key.get("Status", "Active") == "Active" for key in keys}
 
     def bucket(self, name: str) -> Bucket | None:
         """Read how one bucket is protected.
@@ -273,6 +298,25 @@ class S3:
             blocks_public=all(configured.get(block) for block in BLOCKS),
             policy=s3_catalog.as_document(policy["Policy"]) if policy else None,
         )
+
+
+def key_is_refused(server: S3, bucket: str) -> bool:
+    """Tell whether a server does not know a key, or knows it as inactive; what the key may do does not matter.
+
+    Args:
+        server: The server, with the key.
+        bucket: A bucket to ask about.
+
+    Raises:
+        DjopsError: As :meth:`S3.call`, for anything but a refusal.
+    """
+    try:
+        server.call(AwsCall("s3", "GetBucketLocation", {"Bucket": bucket}))
+    except KeyRefusedError:
+        return True
+    except AccessDeniedError:
+        return False
+    return False
 
 
 def permission(operation: AwsCall) -> str:

@@ -252,14 +252,18 @@ def test_down_refuses_and_says_why(place: Place) -> None:
 
 def test_the_page_has_the_whole_of_the_grants_and_of_the_policy() -> None:
     from djops.compile import mysql_manager
-    from djops.compile.s3_manager import SCRATCH, manager_policy
+    from djops.compile.packing import AWS, size
+    from djops.compile.s3_manager import SCRATCH, managed_policy, manager_policy
 
     shown = [" ".join(text.split()) for text in block(PAGE, "sql").split(";")]
     account = "'djops_manager'@'%'"
     wanted = [mysql_manager.grant_server(account), *mysql_manager.grant_tables(account).values()]
     wanted += mysql_manager.grant_schemas(account, ["mylab_session", "mylab_ephys", SCRATCH])
     assert sorted(filter(None, shown[1:])) == sorted(wanted)
-    assert json.loads(block(PAGE, "json")) == manager_policy("my_lab", "123456789012", ["my-lab-data"])
+    own = manager_policy("my_lab", "123456789012", ["my-lab-data"])
+    first, second = (json.loads(block(PAGE, language)) for language in ("json", "jsonc"))
+    assert (first, second) == (own, managed_policy("my_lab", "123456789012"))
+    assert size(first) + size(second) <= AWS.inline
 
 
 ACCOUNT = "'djops_manager'@'%'"

@@ -1,0 +1,91 @@
+"""Managed policies on an IAM API that has them: read, changed and removed through the real client."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from unittest import mock
+
+import boto3
+import pytest
+from botocore.handlers import json_decode_policies
+from moto import mock_aws
+
+from djops.compile.s3 import POLICY_NAME, S3State, compile_s3
+from djops.plan.change import in_order
+from djops.plan.operations import AwsCall, KeepKey
+from djops.plan.s3 import diff_s3
+from djops.plan.s3_changes import CreateKey
+from djops.systems.connections import S3Connection, Secret
+from djops.systems.s3 import S3
+from tests.support.projects import compiled, pipeline, project
+
+NAMES = [f"lab_ephys_{number:03}" for number in range(60)]
+
+
+@pytest.fixture
+def server() -> Iterator[S3]:
+    with mock_aws():
+        s3 = S3(S3Connection("https://nowhere.test", "https://nowhere.test", "testing", Secret("testing")))
+        keys = {"aws_access_key_id": "testing", "aws_secret_access_key": "testing"}
+        s3._clients = {name: boto3.client(name, region_name="us-east-1", **keys) for name in ("iam", "s3")}  # type: ignore[call-overload]
+        s3._clients["iam"].meta.events.unregister("after-call.iam", json_decode_policies)
+        s3.call(AwsCall("s3", "CreateBucket", {"Bucket": "lab-data"}))
+        yield s3
+
+
+def wanted_of(state: S3State, **people: list[str]) -> S3State:
+    wanted = project({name: [{"role": "viewer", "on": on}] for name, on in people.items()})
+    rights, _ = compiled(wanted, pipeline({name: [] for name in NAMES}))
+    return compile_s3(wanted, rights, state.account)
+
+
+def apply(server: S3, **people: list[str]) -> tuple[list[str], S3State]:
+    """Bring the server to what people shall have, and see that a second look finds nothing to do."""
+    state = server.read_state("lab", ["lab-data"])
+    wanted = wanted_of(state, **people)
+    keeps = {name: KeepKey(f"lab/people/{name}", ("main",)) for name in people}
+
+    def changes_from(found: S3State) -> list[object]:
+        return [
+            change
+            for change in in_order(diff_s3("lab", wanted, found, keeps, {}, {}))
+            if not isinstance(change, CreateKey)
+        ]
+
+    changes = changes_from(state)
+    for change in changes:
+        for operation in change.operations():  # type: ignore[attr-defined]
+            server.call(operation)
+    after = server.read_state("lab", ["lab-data"])
+    assert changes_from(after) == []
+    return [type(change).__name__ for change in changes], after
+
+
+def test_rights_move_into_managed_policies_and_back(server: S3) -> None:
+    done, state = apply(server, alice=NAMES[:5], bob=NAMES[:60])
+    assert done.count("PutManagedPolicy") == done.count("Attach") == 2
+    assert state.users["alice"].policies.keys() == {POLICY_NAME} and not state.users["alice"].attached
+    assert not state.users["bob"].policies and len(state.users["bob"].attached) == 2
+    for count in (59, 58, 57, 56, 55):
+        done, state = apply(server, alice=NAMES[:5], bob=NAMES[60 - count :])
+        assert set(done) == {"PutManagedPolicy"}
+        assert all(len(policy.versions) <= 4 for policy in state.managed.values())
+    done, state = apply(server, alice=NAMES[:60], bob=NAMES[:5])
+    assert len(state.users["alice"].attached) == 2 and not state.users["bob"].attached
+    assert all("lab-alice" in arn for arn in state.managed)
+    done, state = apply(server, bob=NAMES[:5])
+    assert "DropManagedPolicy" in done and not state.managed and state.users.keys() == {"bob"}
+
+
+def test_the_whole_account_takes_one_request_besides_the_keys(server: S3) -> None:
+    apply(server, alice=NAMES[:5], bob=NAMES[:60])
+    sent: list[str] = []
+    send = server._send
+
+    def note(operation: AwsCall) -> object:
+        sent.append(operation.action)
+        return send(operation)
+
+    with mock.patch.object(server, "_send", note):
+        server.read_state("lab", [])
+    assert sorted(sent) == ["GetAccountAuthorizationDetails", "ListAccessKeys", "ListAccessKeys", "ListUsers"]
