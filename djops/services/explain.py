@@ -12,14 +12,19 @@ from djops.compile.mysql import Inventory, role_name
 from djops.compile.mysql_state import AccountId, Edge
 from djops.compile.rights import Right
 from djops.compile.s3 import schema_prefixes
+from djops.errors import UndecidedError
 from djops.model.graph import PipelineGraph, TableName
 from djops.model.names import LINEAGE_TABLE, Tier, job_table_of
 from djops.model.project import Project
 from djops.model.roles import Capability, RoleModel
+from djops.proof.cells import S3Ask, places_of, s3_meaning
 from djops.proof.decision import Decision
+from djops.proof.iam_reader import IamReader
 from djops.proof.mysql_reader import MysqlReader
+from djops.proof.theorems import undecided
 from djops.services import access, question
 from djops.services.access import Compiled, Found, Servers, Wanted
+from djops.services.evidence import dialect_of
 from djops.services.project import Loaded
 from djops.services.question import Opening, Question
 from djops.services.site import choose_environment
@@ -115,10 +120,12 @@ def live(servers: Servers, loaded: Loaded, wanted: Wanted, who: str, what: str, 
     question.ask(wanted, who, what, on)  # an unknown name is told before servers are asked
     standing = access.stand(servers, wanted)
     reader = MysqlReader(servers.mysql.read_catalog())
+    buckets = [store.bucket for store in wanted.project.stores.values()]
+    store = IamReader(servers.s3.read_catalog(buckets), dialect_of(servers.site)) if buckets else None
     whole = Wanted(wanted.project, standing.compiled.graph, wanted.roles, wanted.today)
     asked = question.ask(whole, who, what, on)
     found = standing.found
-    return _Explainer(loaded, whole, standing.compiled, found.inventory, found, reader).explain(asked)
+    return _Explainer(loaded, whole, standing.compiled, found.inventory, found, reader, store).explain(asked)
 
 
 def _with_hidden_tables(graph: PipelineGraph) -> Iterator[TableName]:
@@ -138,6 +145,7 @@ class _Explainer:
     inventory: Inventory
     found: Found | None
     reader: MysqlReader | None = None
+    store: IamReader | None = None
 
     def explain(self, asked: Question) -> Explanation:
         rights = self.compiled.rights
@@ -245,6 +253,9 @@ class _Explainer:
         for what, decision in self._decisions(asked, tables):
             if decision.allowed:
                 yield f"{what}: {'; '.join(decision.because)}"
+        for ask, decision in self._store_answers(asked):
+            if decision.allowed:
+                yield f"{ask}: {'; '.join(decision.because)}"
 
     def _passing_on(self, account: AccountId, schema: str) -> Iterator[Step]:
         levels = {AccountId(role_name(schema, level)) for level in self.wanted.roles.roles}
@@ -306,10 +317,27 @@ class _Explainer:
         there = self.found.s3.users.get(asked.who) if self.found is not None else None
         held = set(allowed(there.policies, actions)) if there is not None else set()
         places = _places(self.wanted.project, asked.schema)
+        answers = dict(self._store_answers(asked)) if self.found is not None else {}
         for one in allowed(user.policies, actions):
             if any(place in f"{one.resource}/{one.prefix}" for place in places):
                 known = any(_same(one, other) for other in held)
-                yield Step("s3", str(one), None, None if self.found is None else known)
+                mine = [answer for ask, answer in answers.items() if _is_about(one, ask)]
+                works = bool(mine) and all(answer.allowed for answer in mine)
+                yield Step("s3", str(one), None, None if self.found is None else known or works)
+        for ask, answer in answers.items():
+            if not answer.allowed and answer.because:
+                yield Step("s3", f"{ask} in force: {'; '.join(answer.because)}", None, False)
+
+    def _store_answers(self, asked: Question) -> Iterator[tuple[S3Ask, Decision]]:
+        """Ask the reader of the store's own catalog for everything that the capability takes."""
+        if self.store is None or asked.who not in self.store.catalog.users:
+            return
+        places = places_of(self.wanted.project.stores.values(), asked.schema)
+        for ask in s3_meaning(places, asked.what):
+            try:
+                yield ask, self.store.decide(asked.who, ask.action, ask.resource, ask.context)
+            except UndecidedError as error:
+                yield ask, undecided(error)
 
     def _has_objects(self, asked: Question) -> bool:
         """Tell whether values of what is asked about go to a store, as far as the code tells."""
@@ -324,6 +352,12 @@ _SYSTEMS = {"project": "djops.yaml", "mysql": "MySQL", "s3": "the object store"}
 def _same(one: Allowed, other: Allowed) -> bool:
     """Tell whether two policies allow the same; what they are called does not matter."""
     return one[1:] == other[1:]
+
+
+def _is_about(one: Allowed, ask: S3Ask) -> bool:
+    """Tell whether a statement's line is one that answers a question, by what both begin with."""
+    below = (ask.prefix or "").startswith(one.prefix.rstrip("*"))
+    return one.action == ask.action and ask.resource.startswith(one.resource.rstrip("*")) and below
 
 
 def _places(project: Project, schema: str) -> list[str]:

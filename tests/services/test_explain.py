@@ -13,6 +13,7 @@ import pytest
 
 from djops.compile.sql import quote_identifier
 from djops.errors import DjopsError, UsageError
+from djops.plan.operations import AwsCall
 from djops.services import access, can, explain, explain_error
 from djops.services.access import Servers
 from djops.services.project import Loaded, load
@@ -172,8 +173,6 @@ class TestBroken:
 
     def test_a_policy_that_was_edited(self, demo: DemoUnderTest, loaded: Loaded, servers: Servers) -> None:
         document = json.dumps({"Version": "2012-10-17", "Statement": []})
-        from djops.plan.operations import AwsCall
-
         wanted = {"UserName": "alice", "PolicyName": "djops", "PolicyDocument": document}
         servers.s3.call(AwsCall("iam", "PutUserPolicy", wanted))
         found = explain.live(servers, loaded, demo.wanted, "alice", "insert", "ephys.Recording")
@@ -181,6 +180,29 @@ class TestBroken:
             pass
         assert found.missing[0].startswith("the object store has not: policy djops: Allow s3:PutObject")
         assert explain.live(servers, loaded, demo.wanted, "alice", "insert", "ephys.Recording").allowed
+
+    def test_what_another_policy_takes_away_or_gives(
+        self, demo: DemoUnderTest, loaded: Loaded, servers: Servers
+    ) -> None:
+        """The store's own catalog is asked, not only the one policy that djops keeps."""
+        below = "arn:aws:s3:::my-lab-data/my_pipeline/_hash"
+        statements = [
+            {"Effect": "Deny", "Action": "s3:PutObject", "Resource": f"{below}/ephys/*"},
+            {"Effect": "Allow", "Action": "s3:PutObject", "Resource": f"{below}/imaging/*"},
+        ]
+        document = json.dumps({"Version": "2012-10-17", "Statement": statements})
+        other = {"UserName": "alice", "PolicyName": "other"}
+        servers.s3.call(AwsCall("iam", "PutUserPolicy", {**other, "PolicyDocument": document}))
+        taken = explain.live(servers, loaded, demo.wanted, "alice", "insert", "ephys.Recording")
+        given = explain.live(servers, loaded, demo.wanted, "alice", "insert", "imaging.Scan")
+        servers.s3.call(AwsCall("iam", "DeleteUserPolicy", other))
+        assert not taken.allowed
+        assert "s3:PutObject on my-lab-data/my_pipeline/_hash/ephys/probe in force: " in taken.missing[0]
+        assert not given.allowed
+        assert all(
+            text.startswith("s3:PutObject on my-lab-data/my_pipeline/_hash/imaging/") for text in given.beyond
+        )
+        assert given.beyond
 
     def test_a_table_that_was_never_declared(
         self, demo: DemoUnderTest, loaded: Loaded, servers: Servers
