@@ -56,7 +56,9 @@ def command(
     ):
         survey = adoption.survey(servers, wanted, names, services)
     chosen = bool(survey.proposals)
-    out.emit(texts.survey_data(survey), texts.survey_text(survey), findings=chosen and not (write or take))
+    looked = not (write or take)
+    text = texts.survey_text(survey, only_looked=looked)
+    out.emit(texts.survey_data(survey), text, findings=chosen and looked)
     if write and chosen:
         _write(out, survey)
     elif take and chosen:

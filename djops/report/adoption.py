@@ -39,11 +39,12 @@ def survey_data(survey: Survey) -> dict[str, Any]:
     }
 
 
-def survey_text(survey: Survey) -> str:
+def survey_text(survey: Survey, *, only_looked: bool = True) -> str:
     """Return a survey as people read it: each account with what it would have, lose and gain.
 
     Args:
         survey: Who is there.
+        only_looked: Whether nothing is to be changed.
     """
     lines: list[str] = []
     for one in survey.proposals:
@@ -52,7 +53,8 @@ def survey_text(survey: Survey) -> str:
         rows = [(one.account, one.why) for one in survey.left]
         lines += ["Left alone", *(f"  {line}" for line in table((), rows).split("\n")), ""]
     count = len(survey.proposals)
-    verdict = f"{count} {'account' if count == 1 else 'accounts'} could be taken over; nothing was changed."
+    verdict = f"{count} {'account' if count == 1 else 'accounts'} can be taken over"
+    verdict += "; nothing was changed." if only_looked else "."
     return "\n".join([*lines, verdict if count else "There is nobody to take over."])
 
 
@@ -71,6 +73,19 @@ def _grants(grants: Sequence[Grant]) -> str:
     return "; ".join(f"{grant.role} on {', '.join(grant.on)}" for grant in grants) or "no grant"
 
 
+def _joined(words: Sequence[str]) -> Iterator[str]:
+    """Put together what is about rows, about objects and about the inbox."""
+    rows = [word for word in words if ": " not in word]
+    if rows:
+        yield ", ".join(rows)
+    for where in ("objects", "inbox"):
+        what = [word.removeprefix(f"{where}: ") for word in words if word.startswith(f"{where}: ")]
+        # Whoever puts objects may also end what he began.
+        shown = [word for word in what if word != "abort uploads" or "put" not in what]
+        if shown:
+            yield f"{where}: {', '.join(shown)}"
+
+
 _NO_ROLE = frozenset(name.lower() for name, capability in SCHEMA_PRIVILEGES.items() if capability is None)
 
 
@@ -83,6 +98,6 @@ def _by_words(found: Mapping[str, Sequence[str]]) -> Iterator[tuple[str, str]]:
         known = [word for word in words if word not in _NO_ROLE]
         other = [word for word in words if word in _NO_ROLE]
         if known:
-            yield ", ".join(schemas), ", ".join(known)
+            yield ", ".join(schemas), "; ".join(_joined(known))
         if other:
             yield ", ".join(schemas), f"what no role has: {', '.join(other)}"

@@ -138,7 +138,7 @@ def plan_of(servers: Servers, wanted: Wanted, standing: Standing, adoption: Adop
         held, why = with_adopted_keys(adoption, facts), _entries(rights, standing.ended)
         changes += [*first, *diff_s3(project.project, want.s3, s3, keeps, held, why)]
     changes += diff_vault(want.secrets, found.secrets)
-    return Plan(in_order(changes), _unmanaged(servers, found.mysql))
+    return Plan(in_order(changes), _unmanaged(servers, mysql))
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from djops.plan.change import Plan, in_order
 from djops.plan.mysql_changes import CreateAccount, SetPassword
 from djops.plan.operations import KeepKey
 from djops.plan.s3_changes import CreateKey, adopted_keys
+from djops.proof.cells import SCHEMA_PRIVILEGES
 from djops.proof.iam_state import CatalogUser
 from djops.proof.mysql_matching import opens
 from djops.services import access, evidence, project
@@ -36,6 +37,7 @@ from djops.services.project import Edited, Loaded
 _PLUGIN = "caching_sha2_password"
 _PROJECTS = "/djops/"
 
+_HOLDS = "it is taken over; its old password and keys hold until `djops adopt --finish`"
 AWS_KEYS = 2
 """Keys that a user of AWS can have (AWS manual, IAM quotas)."""
 
@@ -139,7 +141,7 @@ class _Survey:
                 code="E_UNKNOWN_ACCOUNT",
             )
         proposals: list[Proposal] = []
-        left = [LeftOut(name, "djops manages it already") for name in sorted(names - chosen.keys())]
+        left = [*self._managed(names)]
         for name, accounts in sorted(chosen.items()):
             if names and name not in names:
                 continue
@@ -153,6 +155,14 @@ class _Survey:
             proposals.append(self._proposal(name, account))
             left += [LeftOut(str(other), self._other(accounts[0])) for other in accounts[1:]]
         return Survey(tuple(proposals), tuple(left))
+
+    def _managed(self, names: frozenset[str]) -> Iterator[LeftOut]:
+        """Yield who is managed already: those named, and those whose old credentials hold."""
+        for account in sorted(self.ours):
+            if self.catalog.accounts[account].adopted and (not names or account.user in names):
+                yield LeftOut(str(account), _HOLDS)
+            elif account.user in names:
+                yield LeftOut(str(account), "djops manages it already")
 
     def _chosen(self) -> Mapping[str, tuple[AccountId, ...]]:
         """Return each name with its accounts, the one to take over first; the store's names may have none."""
@@ -264,7 +274,7 @@ class _Survey:
             if held.grantee == account and held.scope.pattern not in schemas:
                 reached = self._reached(held.scope)
                 if reached or held.scope.pattern == "*":
-                    yield f"{', '.join(sorted(names))} on {held.scope}" + reached
+                    yield f"{_listed(names)} on {held.scope}{reached}"
         for routine in sorted(self.catalog.routines):
             if routine.grantee == account:
                 yield f"EXECUTE on {routine.schema}.{routine.name}"
@@ -312,6 +322,14 @@ class _Survey:
         if path != iam_path(self.project.project) and self.servers.site.s3_root is None:
             command = move_command(self.project.project, name)
             yield f"after `djops adopt --write`, by an administrator of the object store: {command}"
+
+
+def _listed(names: Collection[str]) -> str:
+    """Name privileges; those that make up ALL on a schema by that word."""
+    every = SCHEMA_PRIVILEGES.keys() - {"GRANT OPTION"}
+    rest = sorted(set(names) - every) if every <= set(names) else sorted(names)
+    told = ["ALL", *rest] if every <= set(names) else rest
+    return ", ".join(told)
 
 
 def _path_of(arn: str) -> str:

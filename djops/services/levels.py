@@ -247,7 +247,8 @@ def word_of(question: Question) -> str:
             return _database_word(question.capability, question.ask)
         case S3Ask(action=action):
             what = action.removeprefix("s3:")
-            return f"objects: {_STORE_WORDS.get(what, what)}"
+            where = "inbox" if question.capability == Capability.INBOX else "objects"
+            return f"{where}: {_STORE_WORDS.get(what, what)}"
 
 
 _STORE_WORDS = {

@@ -312,7 +312,7 @@ def test_as_text(place: Place) -> None:
     text = invoke("adopt", "vera", "boss", "-C", place.repository).stdout
     assert text.startswith("vera: viewer on imaging\n  loses  ")
     assert "Left alone\n  boss  it has SYSTEM_USER" in text
-    assert text.endswith("1 account could be taken over; nothing was changed.\n")
+    assert text.endswith("1 account can be taken over; nothing was changed.\n")
 
 
 # Writing
@@ -429,7 +429,7 @@ def test_the_deciders_agree_on_them(place: Place, taken: Evidence) -> None:
 def test_whom_djops_manages_already_is_left_alone(place: Place, taken: Evidence) -> None:
     run = place.run("adopt", "vera")
     assert (run.status, run.answer["data"]["proposals"]) == (0, [])
-    assert run.answer["data"]["left"] == [{"account": "vera", "why": "djops manages it already"}]
+    assert run.answer["data"]["left"] == [{"account": "vera", "why": adoption._HOLDS}]
     assert place.run("adopt", "--apply", "-y", "vera").answer["data"].get("applied", 0) == 0
 
 
