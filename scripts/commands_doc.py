@@ -32,6 +32,8 @@ TWO = {
     "plan": "the servers differ from `djops.yaml`",
     "can": "the answer is no",
     "adopt": "somebody could be adopted, and nothing was changed",
+    "onboard": "with `--check`: a link was tried after it had been used",
+    "welcome": "the files are written, and something does not work yet",
     "expire": "with `--dry-run`: something would be revoked",
     "drift": "something on the servers is not as `djops.yaml` says",
     "verify": "the deciders differ, or a theorem does not hold",

@@ -38,6 +38,7 @@ TOPICS = (
             ("grant", "djops.cli.grant", "Give somebody a role on schemas, everywhere at once."),
             ("revoke", "djops.cli.revoke", "Take a role back, everywhere at once."),
             ("users", "djops.cli.users", "Add, list, show and remove people and services."),
+            ("onboard", "djops.cli.onboard", "Bring somebody in: account, rights, welcome page, link."),
             ("adopt", "djops.cli.adopt", "Bring accounts that are there already under management."),
             ("drift", "djops.cli.drift", "Name what somebody changed on the servers, and what mends it."),
             ("expire", "djops.cli.expire", "Revoke what grants that are over left behind; for cron."),
@@ -52,6 +53,7 @@ TOPICS = (
         (
             ("connect", "djops.cli.connect", "Run a client or a command as the administrator."),
             ("credentials", "djops.cli.credentials", "Write the files a person's DataJoint client reads."),
+            ("welcome", "djops.cli.welcome", "Turn a welcome page's link into the client's files."),
             ("log", "djops.cli.log", "Show who changed what, when and why; prove that nothing was altered."),
             ("smoke", "djops.cli.smoke", "Try every role through the real client, on a scratch schema."),
         ),

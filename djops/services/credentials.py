@@ -127,18 +127,59 @@ def write(site: Site, principal: str, directory: Path, *, force: bool = False) -
         NotManagedError: ``E_EXISTS`` when the files there are for something else, without ``force``.
         ConfigError: ``E_CONFIG`` when the directory cannot be used.
     """
-    secrets = read(site, principal)
+    return write_files(directory, principal, shared_settings(site), read(site, principal), force=force)
+
+
+def write_files(
+    directory: Path,
+    principal: str,
+    shared: Mapping[str, Any],
+    secrets: Mapping[str, str],
+    *,
+    force: bool = False,
+) -> Written:
+    """Write settings and secrets that are known already where a client finds them.
+
+    Args:
+        directory: Where to write; made, for its owner only, when it does not exist.
+        principal: Whose they are.
+        shared: What ``datajoint.json`` shall hold.
+        secrets: The secrets by the names of :func:`secret_names`.
+        force: Replace other settings, or somebody else's secrets.
+
+    Returns:
+        What was written.
+
+    Raises:
+        NotManagedError: ``E_EXISTS`` when the files there are for something else, without ``force``.
+        ConfigError: ``E_CONFIG`` when the directory cannot be used.
+    """
     folder = directory / SECRETS
-    settings = json.dumps(shared_settings(site), indent=2) + "\n"
+    settings = json.dumps(shared, indent=2) + "\n"
     wanted = {directory / SETTINGS: settings} | {folder / name: value for name, value in secrets.items()}
     with _file_errors(directory):
-        if not force:
-            _refuse_other(directory / SETTINGS, settings)
-            _refuse_other_owner(folder / "database.user", principal, secrets["database.user"])
+        refuse_others(directory, principal, shared, force=force)
         owner = _make_folders(directory, folder)
         _ignore_in_git(directory, owner)
         changed = tuple(path for path, text in wanted.items() if _write_when_other(path, text, owner))
     return Written(principal, directory, tuple(wanted), changed)
+
+
+def refuse_others(directory: Path, principal: str, shared: Mapping[str, Any], *, force: bool = False) -> None:
+    """Refuse a directory whose files are for something else, or somebody else's.
+
+    Args:
+        directory: Where files are to be written.
+        principal: Whose, which is also the account's name.
+        shared: What ``datajoint.json`` shall hold.
+        force: Refuse nothing.
+
+    Raises:
+        NotManagedError: ``E_EXISTS``.
+    """
+    if not force:
+        _refuse_other(directory / SETTINGS, json.dumps(shared))
+        _refuse_other_owner(directory / SECRETS / "database.user", principal, principal)
 
 
 def _refuse_other(path: Path, settings: str) -> None:

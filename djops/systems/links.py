@@ -137,12 +137,12 @@ def events(log: Path, made: str) -> Iterator[tuple[str, str, str]]:
     mark = ""
     with log.open(encoding="utf-8", errors="replace") as lines:
         for line in lines:
-            if mark and mark in line and _UNWRAP in line:
+            if mark and mark in line and (_UNWRAP in line or _LOOKUP in line):
                 entry = _entry(line)
-                asked, response = entry.get("request", {}), entry.get("type") == "response"
+                asked, failed = entry.get("request", {}), bool(entry.get("error"))
                 # A refusal is logged with the request; what was given out, with the response.
-                if entry.get("error") or response:
-                    what = "refused" if entry.get("error") else "opened"
+                if failed or (entry.get("type") == "response" and asked.get("path") == _UNWRAP):
+                    what = "refused" if failed else "opened"
                     yield str(entry.get("time", "")), str(asked.get("remote_address", "")), what
             elif not mark and made in line:
                 mark = _mark(_entry(line), made)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
@@ -11,6 +13,21 @@ import djops
 from djops.errors import InstallError
 from djops.model.error_texts import ErrorTexts, error_texts
 from djops.model.roles import RoleModel, role_model
+
+
+@dataclass(frozen=True)
+class Words:
+    """Plain words for capabilities.
+
+    Attributes:
+        can: What a capability lets its holder do, by its name.
+        level: What somebody does whose strongest capability it is, weakest first.
+        refused: The capabilities whose lack is worth a word.
+    """
+
+    can: Mapping[str, str]
+    level: Mapping[str, str]
+    refused: tuple[str, ...]
 
 
 def shipped(name: str) -> Path:
@@ -40,6 +57,23 @@ def load_roles() -> RoleModel:
     """
     path = shipped("policies/roles.yaml")
     return role_model(yaml.safe_load(path.read_text(encoding="utf-8")), str(path))
+
+
+@functools.cache
+def load_words() -> Words:
+    """Read what capabilities are called where people read it.
+
+    Returns:
+        The words.
+    """
+    path = shipped("policies/words.yaml")
+    data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    told = data["capabilities"]
+    return Words(
+        {name: words["can"] for name, words in told.items()},
+        {name: words["level"] for name, words in told.items()},
+        tuple(data["refused"]),
+    )
 
 
 @functools.cache

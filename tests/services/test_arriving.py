@@ -1,0 +1,247 @@
+"""Somebody arrives on real servers: account, page, link, the client's files; and what a link gives away."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from djops.errors import DjopsError
+from djops.services import arriving, credentials
+from djops.services.access import Servers
+from djops.services.site import open_site
+from djops.systems.connections import Secret
+from djops.systems.links import LinkServer
+from tests.conftest import LabUnderTest
+from tests.support.cli import PROGRAM, djops
+from tests.support.demo import DemoUnderTest, demo_in, run_client
+
+LIST = "name;role;on;email\nnina;analyst;ephys;nina@example.org\nomar;viewer;imaging;omar@example.org\n"
+
+
+@pytest.fixture(scope="module")
+def up(lab: LabUnderTest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[DemoUnderTest]:
+    with demo_in(lab, tmp_path_factory.mktemp("here")) as found:
+        yield found
+
+
+def onboard(up: DemoUnderTest, *arguments: str | Path) -> Mapping[str, object]:
+    done = djops("onboard", *arguments, "--yes", "--json", cwd=up.site.project_file.parent)
+    assert done.status == 0, done.stdout
+    data: Mapping[str, object] = done.answer["data"]
+    return data
+
+
+@pytest.fixture(scope="module")
+def brought_in(up: DemoUnderTest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A list of two people, carried out as one change; their pages and links."""
+    place = tmp_path_factory.mktemp("welcomes")
+    (place / "people.csv").write_text(LIST)
+    data = onboard(up, "--csv", place / "people.csv", "--pages", place / "pages", "--to", place / "links")
+    assert data["edited"] is True
+    return place
+
+
+def again(up: DemoUnderTest, place: Path, who: str, valid: str = "1h") -> tuple[arriving.Bundle, Secret]:
+    """A new page and link for somebody who is there."""
+    onboard(up, who, "--pages", place / "pages", "--to", place / "links", "--valid", valid)
+    link = (place / "links" / f"{who}.link").read_text().strip()
+    return arriving.read_bundle(place / "pages" / who), Secret(link)
+
+
+def kept(up: DemoUnderTest, who: str) -> Mapping[str, str]:
+    return credentials.read(open_site(up.site.project_file), who)
+
+
+def secrets_of(up: DemoUnderTest, who: str) -> list[str]:
+    return [value for name, value in kept(up, who).items() if name != "database.user"]
+
+
+def test_a_list_makes_accounts_pages_and_links(up: DemoUnderTest, brought_in: Path) -> None:
+    people = open_site(up.site.project_file).project.people
+    assert {"nina", "omar"} <= people.keys()
+    for who in ("nina", "omar"):
+        names = {path.name for path in (brought_in / "pages" / who).iterdir()}
+        assert names == {"welcome.html", "welcome.md", "djops-welcome.json", "ca.pem"}
+        link = brought_in / "links" / f"{who}.link"
+        assert stat.S_IMODE(link.stat().st_mode) == 0o600
+
+
+def test_nothing_secret_is_on_a_page(up: DemoUnderTest, brought_in: Path) -> None:
+    for who in ("nina", "omar"):
+        link = (brought_in / "links" / f"{who}.link").read_text().strip()
+        for file in (brought_in / "pages" / who).iterdir():
+            for secret in (link, *secrets_of(up, who)):
+                assert secret not in file.read_text()
+
+
+def test_the_page_says_what_she_may_and_needs_nothing_from_elsewhere(brought_in: Path) -> None:
+    page = (brought_in / "pages" / "nina" / "welcome.html").read_text()
+    assert "<strong>analyst</strong> on ephys: adds results and runs populate" in page
+    rows = dict(re.findall(r'<tr><th scope="row">(\w+)</th><td>(.*?)</td>', page))
+    assert rows.keys() == {"subject", "session", "ephys", "imaging", "analysis"}
+    assert "add rows" in rows["ephys"]
+    assert rows["session"].startswith("look at rows")
+    assert rows["imaging"] == "nothing"
+    assert "<svg" in page
+    assert not re.findall(r"(?:src|href)\s*=|@import|url\((?!#)", page)
+    assert "{{" not in page
+
+
+def test_her_link_becomes_files_that_work(up: DemoUnderTest, brought_in: Path, tmp_path: Path) -> None:
+    page, link = brought_in / "pages" / "nina", brought_in / "links" / "nina.link"
+    with link.open() as given:
+        done = subprocess.run(
+            [PROGRAM, "welcome", "-", "--page", page, "--to", tmp_path / "work", "--json"],
+            stdin=given, capture_output=True, text=True, check=False, cwd=tmp_path,
+        )  # fmt: skip
+    assert done.returncode == 0, done.stdout
+    data = json.loads(done.stdout)["data"]
+    assert data["database"] == {
+        "works": True, "tls": "TLSv1.3", "schemas": ["ephys", "session", "subject"]
+    }  # fmt: skip
+    assert data["stores"] == {"main": True}
+    for secret in (link.read_text().strip(), *secrets_of(up, "nina")):
+        assert secret not in done.stdout + done.stderr
+    files = list((tmp_path / "work" / ".secrets").iterdir())
+    assert {path.name: path.read_text() for path in files} == kept(up, "nina")
+    assert {stat.S_IMODE(path.stat().st_mode) for path in files} == {0o600}
+    first = run_client(tmp_path / "work", up.source, ["-c", "\n".join(data["query"])])
+    assert "subject_id" in first
+    # The same link again: somebody was there before.
+    late = djops("welcome", link, "--page", page, "--to", tmp_path / "late", "--json", cwd=tmp_path)
+    assert (late.status, late.answer["errors"][0]["code"]) == (1, "E_LINK_USED")
+    assert not (tmp_path / "late").exists()
+    check = djops("onboard", "--check", "--json", cwd=up.site.project_file.parent)
+    told = {one["who"]: one for one in check.answer["data"]["links"]}
+    assert (check.status, told["nina"]["state"], told["nina"]["alarming"]) == (2, "used", True)
+    assert len(told["nina"]["opened"]) == 1
+    assert told["nina"]["refused"][0].endswith("from 127.0.0.1")
+    assert (told["omar"]["state"], told["omar"]["opened"]) == ("unused", [])
+
+
+def test_the_way_without_djops(up: DemoUnderTest, brought_in: Path, tmp_path: Path) -> None:
+    _, link = again(up, brought_in, "omar")
+    for file in (brought_in / "pages" / "omar").iterdir():
+        (tmp_path / file.name).write_text(file.read_text())
+    page = (tmp_path / "welcome.md").read_text()
+    script = page.partition("## Without djops")[2].partition("```sh\n")[2].partition("```")[0]
+    script = script.replace(".venv/bin/python", sys.executable)
+    environment = {**os.environ, "no_proxy": "127.0.0.1"}
+    done = subprocess.run(
+        ["bash", "-eu", "-c", script], cwd=tmp_path, env=environment, input=f"{link.reveal()}\n",
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert '"creation_path":"djops/data/demo_lab/people/omar"' in done.stdout
+    assert "omar@" in done.stdout
+    modes = {stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / ".secrets").iterdir()}
+    assert (modes, stat.S_IMODE((tmp_path / ".secrets").stat().st_mode)) == ({0o600}, 0o700)
+    assert not (tmp_path / "answer.json").exists()
+    assert link.reveal() not in done.stdout + done.stderr
+
+
+def test_a_newer_link_ends_the_older(up: DemoUnderTest, brought_in: Path, tmp_path: Path) -> None:
+    bundle, old = again(up, brought_in, "omar")
+    _, new = again(up, brought_in, "omar")
+    with pytest.raises(DjopsError) as caught:
+        arriving.arrive(bundle, old, tmp_path / "old")
+    assert caught.value.code == "E_LINK_USED"
+    assert arriving.arrive(bundle, new, tmp_path / "new").view.failure is None
+
+
+def test_a_link_that_somebody_opened_and_wrapped_again_is_not_used(
+    up: DemoUnderTest, brought_in: Path, tmp_path: Path
+) -> None:
+    bundle, link = again(up, brought_in, "omar")
+    stolen = LinkServer(bundle.address, bundle.authority).open(link)
+    with Servers(up.site) as servers:
+        wrapped = servers.secrets._send("POST", "sys/wrapping/wrap", {"data": dict(stolen)}, wrap=600) or {}
+    with pytest.raises(DjopsError) as caught:
+        arriving.arrive(bundle, Secret(wrapped["wrap_info"]["token"]), tmp_path / "x")
+    assert caught.value.code == "E_LINK_OPENED"
+    assert not (tmp_path / "x").exists()
+
+
+def test_somebody_elses_link_is_not_used(up: DemoUnderTest, brought_in: Path, tmp_path: Path) -> None:
+    _, omars = again(up, brought_in, "omar")
+    bundle = arriving.read_bundle(brought_in / "pages" / "nina")
+    with pytest.raises(DjopsError) as caught:
+        arriving.arrive(bundle, omars, tmp_path / "x")
+    assert caught.value.code == "E_LINK_OPENED"
+
+
+def test_a_link_whose_time_is_over(up: DemoUnderTest, brought_in: Path, tmp_path: Path) -> None:
+    bundle, link = again(up, brought_in, "omar")
+    LinkServer(bundle.address, bundle.authority).open(link)
+    with pytest.raises(DjopsError) as caught:
+        arriving.arrive(bundle, link, tmp_path / "x", now=bundle.until)
+    assert caught.value.code == "E_LINK_ENDED"
+
+
+def test_files_of_something_else_do_not_use_the_link_up(
+    up: DemoUnderTest, brought_in: Path, tmp_path: Path
+) -> None:
+    bundle, link = again(up, brought_in, "omar")
+    (tmp_path / "datajoint.json").write_text("{}")
+    with pytest.raises(DjopsError) as caught:
+        arriving.arrive(bundle, link, tmp_path)
+    assert caught.value.code == "E_EXISTS"
+    assert arriving.arrive(bundle, link, tmp_path, force=True).written.principal == "omar"
+
+
+@pytest.mark.parametrize("beginning", arriving.TOKEN_BEGINNINGS)
+def test_a_link_in_the_command_line_is_refused_without_repeating_it(brought_in: Path, beginning: str) -> None:
+    link = f"{beginning}0123456789abcdef"
+    done = djops("welcome", link, "--json", cwd=brought_in / "pages" / "nina")
+    assert done.answer["errors"][0]["code"] == "E_LINK_SHOWN"
+    assert link not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    "wrong", ["", "[]", "{}", '{"secrets": ["../x"]}', '{"who": 1, "until": "never"}', "not JSON"]
+)
+def test_a_file_that_djops_did_not_write(tmp_path: Path, wrong: str) -> None:
+    (tmp_path / "djops-welcome.json").write_text(wrong)
+    with pytest.raises(DjopsError) as caught:
+        arriving.read_bundle(tmp_path)
+    assert caught.value.code in ("E_WELCOME_FILE", "E_STATE")
+
+
+def test_without_the_files_or_with_some_of_them(brought_in: Path, tmp_path: Path) -> None:
+    with pytest.raises(DjopsError) as caught:
+        arriving.read_bundle(tmp_path)
+    assert caught.value.code == "E_WELCOME_FILE"
+    (tmp_path / "djops-welcome.json").write_bytes(
+        (brought_in / "pages" / "nina" / "djops-welcome.json").read_bytes()
+    )
+    with pytest.raises(DjopsError) as caught:
+        arriving.arrive(arriving.read_bundle(tmp_path), Secret("s.x"), tmp_path)
+    assert "certificate" in caught.value.message
+
+
+def test_what_is_refused_before_anything_happens(up: DemoUnderTest, tmp_path: Path) -> None:
+    before = up.site.project_file.read_text()
+    for arguments, code in (
+        (["zoe", "analyst", "ephys"], "E_USAGE"),  # --json would show the link
+        (["zoe", "analyst", "--to", "x"], "E_USAGE"),
+        (["--to", "x"], "E_USAGE"),
+        (["zoe", "analyst", "ephis", "--to", "x"], "E_UNKNOWN_SCHEMA"),
+        (["zoe", "analyst", "ephys", "--to", "x", "--valid", "1y"], "E_USAGE"),
+        (["zoe", "analyst", "ephys", "--to", "x", "--csv", "y"], "E_USAGE"),
+        (["zoe", "--reason", "why", "--to", "x"], "E_USAGE"),
+    ):
+        done = djops("onboard", *arguments, "--yes", "--json", cwd=up.site.project_file.parent)
+        assert (done.status, done.answer["errors"][0]["code"]) == (1, code), arguments
+    asked = djops(
+        "onboard", "zoe", "analyst", "ephys", "--to", "x", "--json", cwd=up.site.project_file.parent
+    )
+    assert asked.answer["errors"][0]["code"] == "E_CONFIRM"
+    assert up.site.project_file.read_text() == before
