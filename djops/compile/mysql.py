@@ -305,8 +305,8 @@ def _gives_no_more(role: Role, than: Role) -> bool:
         role is not than
         and role.target - elsewhere <= than.target
         and role.upstream - elsewhere <= than.upstream
-        and role.tiers <= than.tiers
-        and role.extras <= than.extras
+        and (role.tiers <= than.tiers or not role.target & DATA_PRIVILEGES.keys())
+        and (role.extras <= than.extras or Capability.INSERT not in role.target)
     )
 
 

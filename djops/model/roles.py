@@ -106,6 +106,8 @@ class Role(BaseModel):
                 raise ValueError(
                     f"{place}: grant is for `target` only; give the role on those schemas as well"
                 )
+        if Capability.GRANT in self.target and Capability.READ not in self.target & self.upstream:
+            raise ValueError("target: grant passes nothing on without read, also upstream: roles give both")
         return self
 
 

@@ -316,10 +316,10 @@ def _event_changes(project: str, wanted: MysqlState, found: MysqlState) -> Itera
     }
     why = ("a second line, for when nobody runs djops in time",)
     for name, event in sorted(does.items()):
-        if name not in should or should[name].does != event.does:
+        if name not in should or not should[name].is_shown_as(event):
             yield CancelEvent(name=name, event=event, why=why)
     for name, event in sorted(should.items()):
-        if name not in foreign and (name not in does or does[name].does != event.does):
+        if name not in foreign and (name not in does or not event.is_shown_as(does[name])):
             yield ScheduleEvent(name=name, event=event, why=why)
 
 

@@ -155,6 +155,15 @@ def test_an_admin_may_pass_on_every_role_but_her_own() -> None:
     assert not any(name.endswith(":admin") for name in passed_on)
 
 
+def test_the_tables_that_a_role_writes_do_not_keep_it_from_passing_on_reading() -> None:
+    curator = {"target": ["read", "insert", "grant"], "upstream": ["read"], "tiers": ["manual"]}
+    own = project({"alice": [{"role": "curator", "on": "ephys"}]}, roles={"curator": curator})
+    _, state = compiled(own, pipeline(DEMO))
+    passed_on = {edge.role.user for edge, admin in state.edges.items() if admin}
+    assert "ephys:viewer" in passed_on
+    assert "ephys:analyst" not in passed_on
+
+
 def test_an_expired_grant_gives_nothing_and_the_last_day_still_counts() -> None:
     graph = pipeline(DEMO)
     for until, holds in (("2030-01-14", False), ("2030-01-15", True)):

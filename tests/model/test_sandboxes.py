@@ -118,3 +118,9 @@ def test_no_schema_may_be_called_like_a_sandbox() -> None:
 def test_roles_are_passed_on_for_their_own_schema_only(place: str) -> None:
     with pytest.raises(ValueError, match="grant is for `target` only"):
         Role.model_validate({"target": ["read"], place: ["read", "grant"]})
+
+
+@pytest.mark.parametrize("role", [{"target": ["grant"], "upstream": ["read"]}, {"target": ["read", "grant"]}])
+def test_who_reads_less_than_a_viewer_could_pass_on_nothing(role: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="grant passes nothing on without read"):
+        Role.model_validate(role)

@@ -11,9 +11,10 @@ import pytest
 
 from djops.compile.mysql_state import AccountId, Edge, Event
 from djops.compile.s3 import POLICY_NAME
+from djops.compile.sql import quote_account
 from djops.errors import AccessDeniedError
 from djops.plan.change import Risk
-from djops.plan.mysql_changes import ScheduleEvent
+from djops.plan.mysql_changes import CancelEvent, ScheduleEvent
 from djops.plan.operations import AwsCall
 from djops.plan.s3_changes import canonical
 from djops.services import access, expiry
@@ -149,6 +150,17 @@ def planned(ground: Ground) -> Mapping[str, Event]:
     events = access.stand(ground.servers, ground.wanted).compiled.mysql.events
     assert events is not None
     return events
+
+
+@pytest.mark.parametrize("name", ["it's; -- x", "a\\b", "''", "'\\'\\\\", 'plain "%"'])
+def test_an_event_is_known_again_whatever_the_names_of_its_roles(whole_ground: Ground, name: str) -> None:
+    body = f"REVOKE IF EXISTS {quote_account(name, '%')} FROM 'ada'@'%' IGNORE UNKNOWN USER"
+    event = Event("2031-01-01 00:00:00", body)
+    whole_ground.by_hand(ScheduleEvent(name="demo_lab:odd", event=event, why=()).operations())
+    found = (whole_ground.servers.mysql.read_state().events or {})["demo_lab:odd"]
+    whole_ground.by_hand(CancelEvent(name="demo_lab:odd", event=event, why=()).operations())
+    assert event.is_shown_as(found), found
+    assert not event.is_shown_as(found._replace(active=False))
 
 
 def test_a_longer_grant_has_one_later_event(ground: Ground) -> None:

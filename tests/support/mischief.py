@@ -11,7 +11,7 @@ from typing import Any, Literal
 from djops.compile.mysql_state import AccountId, Held, MysqlCatalog, Scope
 from djops.compile.s3 import POLICY_NAME, iam_path
 from djops.compile.sql import quote_account, quote_identifier, schema_pattern
-from djops.compile.vault import secret_path
+from djops.compile.vault import policy_name, secret_path
 from djops.model.graph import TableName
 from djops.model.names import LINEAGE_TABLE, Tier
 from djops.plan.drift_kinds import DriftKind
@@ -592,7 +592,7 @@ def _secrets_policy(
 ) -> Callable[[Scene], Mischief]:
     def changed(scene: Scene) -> Mischief:
         who = "sk-cleo" if kind is K.SECRETS_POLICY_EXTRA else _user(scene)
-        name = f"djops-{scene.project}-{who}"
+        name = policy_name(scene.project, who)
         return _by(VaultCall(method, f"sys/policies/acl/{name}", body), about=[name], named=[(kind, name)])
 
     return changed
@@ -602,8 +602,8 @@ MAKERS: tuple[Callable[[Scene], Mischief], ...] = (
     schema_for_role, schema_for_person, table_for_somebody, column_for_somebody, routine_for_somebody,
     power_for_somebody, privilege_lost, passes_on, twin_spelling, wildcard, role_taken, role_added,
     role_in_role, level_changed, person_as_role, strong_account_as_role, strangers_role, role_for_stranger,
-    passes_role_on, passes_role_no_longer, roles_asleep, role_for_everybody, acts_as_another, role_dropped, role_left,
-    account_dropped, account_renamed, account_left, nameless_account, namesake,
+    passes_role_on, passes_role_no_longer, roles_asleep, role_for_everybody, acts_as_another, role_dropped,
+    role_left, account_dropped, account_renamed, account_left, nameless_account, namesake,
     _alter(K.UNLOCKED, ["ACCOUNT UNLOCK"], role=True),
     _alter(K.LOCKED, ["ACCOUNT LOCK", "REQUIRE X509", "REQUIRE SUBJECT '/CN=sk'"]),
     _alter(K.NO_TLS, ["REQUIRE NONE"]),

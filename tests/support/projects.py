@@ -112,7 +112,15 @@ def own_roles(draw: st.DrawFn) -> dict[str, dict[str, Any]]:
             "tiers": st.frozensets(st.sampled_from(sorted(DATA_TIERS))),
         }
     )
-    return draw(st.dictionaries(st.sampled_from(["own-one", "own-two"]), role, max_size=2))
+    return draw(
+        st.dictionaries(st.sampled_from(["own-one", "own-two"]), role.map(_that_passes_on), max_size=2)
+    )
+
+
+def _that_passes_on(role: dict[str, Any]) -> dict[str, Any]:
+    """Let a role that passes others on read what they read."""
+    read = {Capability.READ} if Capability.GRANT in role["target"] else set()
+    return role | {"upstream": role["upstream"] | read}
 
 
 @st.composite

@@ -102,7 +102,7 @@ def _standing(project_file: Path, made: Laboratory) -> Iterator[Ground]:
             yield ground
         finally:
             # Children go before the parents that their foreign keys name.
-            for schema in reversed(made.order):
+            for schema in (*made.own, *reversed(made.order)):
                 root.query(f"DROP DATABASE IF EXISTS {quote_identifier(schema)}")
                 _forget(root, schema)
 
@@ -137,6 +137,7 @@ def _end(ground: Ground) -> None:
         "roles": {},
         "schemas": {},
     }
+    nobody["sandboxes"] = None
     project = Project.model_validate(ground.wanted.project.model_dump() | nobody)
     ground.servers.site = replace(ground.servers.site, project=project)
     ground.wanted = Wanted.of(project, PipelineGraph(ground.graph.schemas), DAY)

@@ -11,7 +11,7 @@ from typing import Any
 from djops.compile.sql import quote_identifier
 from djops.model.checking import check
 from djops.model.graph import PipelineGraph, TableName
-from djops.model.names import LINEAGE_TABLE, Tier, job_table_of
+from djops.model.names import LINEAGE_TABLE, Tier, job_table_of, sandbox_stem
 from djops.model.project import Project
 from djops.model.roles import Capability
 from djops.systems.resources import load_roles
@@ -30,6 +30,10 @@ _PEOPLE = ("ada", "b.en", "c-leo", "D_an", "eva_", "e" * 32, "ada.", "k0")
 _SERVICES = ("robot", "rig-1", "sweeper", "page", "oracle")
 _PREFIXES = {Tier.LOOKUP: "#", Tier.MANUAL: "", Tier.IMPORTED: "_", Tier.COMPUTED: "__"}
 _METADATA = "`_job_start_time` DATETIME(3), `_job_duration` FLOAT, `_job_version` VARCHAR(64)"
+_LINEAGE = (
+    "`table_name` VARCHAR(64) NOT NULL, `attribute_name` VARCHAR(64) NOT NULL, "
+    "`lineage` VARCHAR(255) NOT NULL, `v` INT, PRIMARY KEY (`table_name`, `attribute_name`)"
+)
 _EVERYWHERE = sorted(set(Capability) - {Capability.GRANT})
 
 
@@ -45,6 +49,7 @@ class Laboratory:
         tables: The tables made.
         graph: The pipeline as code and project file tell it; some of it only the database does.
         project: The project file.
+        own: Schemas that people made for themselves.
     """
 
     seed: int
@@ -54,6 +59,7 @@ class Laboratory:
     tables: dict[TableName, tuple[TableName, ...]] = field(default_factory=dict)
     graph: PipelineGraph = field(default_factory=PipelineGraph)
     project: Project | None = None
+    own: tuple[str, ...] = ()
 
 
 def laboratory(seed: int, base: Project, most: int = 12) -> Laboratory:
@@ -104,7 +110,9 @@ class _Pipeline:
         # What no foreign key tells, the project file does.
         self.extra[name] = frozenset(above) - told
         if self.chance.random() < 0.6:
-            self._table(TableName(name, LINEAGE_TABLE), ())
+            lineage = TableName(name, LINEAGE_TABLE)
+            self.made.tables[lineage] = ()
+            self.made.statements.append(f"CREATE TABLE {_name(lineage)} ({_LINEAGE})")
         if self.chance.random() < 0.1:
             self._table(TableName(name, self.chance.choice(("Strange", "~log", "a-b"))), ())
 
@@ -180,17 +188,39 @@ class _People:
             for holder in data[section].values():
                 for _ in range(chance.choice((0, 2, 3, 4))):
                     self._give(holder["grants"])
+        self._sandboxes()
         return Project.model_validate(data)
+
+    def _sandboxes(self) -> None:
+        """Let some people make schemas of their own, and make some."""
+        roles = self.chance.sample(("developer", "analyst", "viewer", "own-one"), 2)
+        roles = [role for role in roles if role in load_roles().roles or role in self.data["roles"]]
+        if not roles or self.chance.random() < 0.6:
+            return
+        found = {**self.data, "sandboxes": {"prefix": self.chance.choice(("dev_", "skdev_")), "roles": roles}}
+        project = Project.model_validate(found)
+        if check(project, self.made.graph.schemas, load_roles(), today=DAY):
+            return
+        self.data |= found
+        for sandbox in project.owned.values():
+            for end in self.chance.sample(("one", "%two", "X"), 2):
+                table = TableName(f"{sandbox_stem(sandbox)}{end}", "own")
+                self.made.own += (table.schema,)
+                self.made.statements += [
+                    f"CREATE DATABASE {quote_identifier(table.schema)}",
+                    f"CREATE TABLE {_name(table)} (k INT PRIMARY KEY)",
+                ]
 
     def _role(self) -> Mapping[str, Any]:
         def some(most: int, among: Sequence[Capability] = _EVERYWHERE) -> list[Capability]:
             found = self.chance.sample(among, self.chance.randint(0, most))
             return [Capability.READ, *found] if found else []
 
+        target, passing = some(4), self.chance.choice(((), (), (Capability.READ, Capability.GRANT)))
         return {
             "summary": "a role of its own",
-            "target": some(4),
-            "upstream": some(2),
+            "target": sorted({*target, *passing}),
+            "upstream": sorted({*some(2), *passing[:1]}),
             "downstream": some(1),
             "cascade": some(1),
             "tiers": self.chance.sample(("lookup", "manual", "imported", "computed"), 2),
