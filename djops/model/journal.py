@@ -10,7 +10,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, Self, get_args
 
 from djops.errors import DjopsError
@@ -64,8 +64,10 @@ class Draft:
 
     def __post_init__(self) -> None:
         for name, limit in _LIMITS.items():
-            text = getattr(self, name).encode("utf-8", "backslashreplace").decode()
-            object.__setattr__(self, name, text if len(text) <= limit else text[: limit - 1] + "…")
+            text: str = getattr(self, name)
+            if len(text) > limit or not text.isascii():
+                text = text.encode("utf-8", "backslashreplace").decode()
+                object.__setattr__(self, name, text if len(text) <= limit else text[: limit - 1] + "…")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,8 +93,7 @@ class Entry(Draft):
 
     def digest(self) -> str:
         """Compute what :attr:`hash` should be."""
-        text = json.dumps([FORMAT, *(getattr(self, name) for name in _HASHED)], ensure_ascii=True)
-        return hashlib.sha256(text.encode("ascii")).hexdigest()
+        return _digest(vars(self))
 
     def to_line(self) -> str:
         """Return the row as one line of JSON."""
@@ -113,6 +114,11 @@ class Entry(Draft):
 
 
 _HASHED = tuple(sorted(field.name for field in fields(Entry) if field.name != "hash"))
+
+
+def _digest(row: Mapping[str, Any]) -> str:
+    text = json.dumps([FORMAT, *(row[name] for name in _HASHED)], ensure_ascii=True)
+    return hashlib.sha256(text.encode("ascii")).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -139,12 +145,11 @@ def seal(drafts: Iterable[Draft], head: Head, project: str, environment: str) ->
     """
     seq, previous = head.seq, head.hash
     for draft in drafts:
-        own = {name: getattr(draft, name) for name in _DRAFTED}
         seq += 1
-        entry = Entry(**own, project=project, environment=environment, seq=seq, previous=previous)
-        entry = replace(entry, hash=entry.digest())
-        previous = entry.hash
-        yield entry
+        own = {name: getattr(draft, name) for name in _DRAFTED}
+        row = {**own, "project": project, "environment": environment, "seq": seq, "previous": previous}
+        previous = _digest(row)
+        yield Entry(**row, hash=previous)
 
 
 _DRAFTED = tuple(field.name for field in fields(Draft))

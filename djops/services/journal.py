@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 
+from djops.compile.mysql_state import AccountId
 from djops.errors import AccessDeniedError, ApplyError, DjopsError, ServerUnavailableError
 from djops.model.journal import Checked, Draft, Entry, Event, check, ranges
 from djops.plan.change import Plan
@@ -45,7 +46,7 @@ class Journal:
     """
 
     def __init__(self, site: Site, mysql: Mysql, secrets: Secrets) -> None:
-        self._state, self._project = site.lab, site.project.project
+        self._state, self._project, self._environment = site.lab, site.project.project, site.environment
         self._secrets = secrets
         self._table = TableChain(mysql, self._project, site.environment)
         self._file = FileChain(site.lab, self._project, site.environment)
@@ -149,6 +150,19 @@ class Journal:
         entry = self.chain.newest_plan(without="expire")
         return local.facts_of(entry) if entry else {}
 
+    def sessions_to_end(self) -> frozenset[AccountId]:
+        """Return whose sessions plans that did not end well were to end, since one last did.
+
+        Raises:
+            DjopsError: The journal cannot be read.
+        """
+        found: set[AccountId] = set()
+        # What `djops expire` carries out is not all that there is to do.
+        for entry in self.chain.read(self.chain.newest_end(without="expire")):
+            if entry.event == "intent" and entry.environment == self._environment:
+                found.update(AccountId(*member) for member in local.facts_of(entry).get("members", ()))
+        return frozenset(found)
+
     def verify(self) -> Checked:
         """Look whether the chain is whole, and as it was when its heads were noted.
 
@@ -211,26 +225,20 @@ class Record:
         plan = hashlib.sha256("\n".join(changes).encode()).hexdigest()
         told = json.dumps({"changes": len(changes), "file": self._file}, sort_keys=True)
         words = f"{len(changes)} change{'s' * (len(changes) != 1)}"
-        first = replace(self._draft("begin", change=words, detail=told), plan=plan)
-        self._journal.append(
-            [
-                first,
-                *(
-                    replace(
-                        first,
-                        id=uuid.uuid4().hex,
-                        event="intent",
-                        changes=str(number),
-                        change=f"{change.system}: {change.describe()}",
-                        detail=detail,
-                        reason="",
-                    )
-                    for number, (change, detail) in enumerate(
-                        zip(self._plan.changes, changes, strict=True), 1
-                    )
-                ),
-            ]
+        first = self._draft("begin", change=words, detail=told, plan=plan)
+        shared = {name: getattr(first, name) for name in ("at", "who", "host", "command", "run", "plan")}
+        intents = (
+            Draft(
+                **shared,
+                id=uuid.uuid4().hex,
+                event="intent",
+                changes=str(number),
+                change=f"{change.system}: {change.describe()}",
+                detail=detail,
+            )
+            for number, (change, detail) in enumerate(zip(self._plan.changes, changes, strict=True), 1)
         )
+        self._journal.append([first, *intents])
 
     def _draft(self, event: Event, **told: str) -> Draft:
         return local.draft(self._cause.command, event, run=self._run, reason=self._cause.reason, **told)
