@@ -90,7 +90,7 @@ class Event(NamedTuple):
         Args:
             found: What the server shows.
         """
-        plain = _TEXT.sub(lambda text: text[0][0] + _ESCAPED.sub(r"\1", text[0][1:-1]) + text[0][-1], self.body)
+        plain = _TEXT.sub(lambda text: "'" + _ESCAPED.sub(r"\1", text[0][1:-1]) + "'", self.body)
         return (self.at, self.active) == (found.at, found.active) and found.body in (self.body, plain)
 
 
