@@ -21,7 +21,8 @@ def command(out: common.Output, role: str | None, every: bool) -> None:
     """Try every role through the real client, on a scratch schema.
 
     For each role a throw-away principal connects, reads, inserts with objects, updates, populates with
-    reserved jobs, deletes, declares and drops. Each must work or be refused as the role model says.
+    reserved jobs, deletes, declares and drops, delivers raw files and collects garbage. Each must work or be
+    refused as the role model says, and the role's limits must be in force.
     Everything made for it is removed, also after a failure.
     """
     from djops.services import smoke

@@ -11,9 +11,10 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from djops.compile.s3 import inbox_prefix, schema_prefixes
 from djops.compile.s3_manager import SCRATCH
 from djops.compile.vault import secret_path
-from djops.errors import DjopsError, UsageError
+from djops.errors import AccessDeniedError, DjopsError, UsageError
 from djops.model.graph import TableName
 from djops.model.nearest import advice
 from djops.model.roles import Capability, Role
@@ -23,8 +24,11 @@ from djops.services.trial import Trial
 from djops.systems import datajoint
 from djops.systems.client_errors import explained, is_denial
 from djops.systems.connections import MysqlConnection, Secret
+from djops.systems.limits import check_limits
 from djops.systems.progress import Progress, Silent
+from djops.systems.rawfiles import RawFiles
 from djops.systems.resources import load_roles
+from djops.systems.s3 import S3
 from djops.systems.scratch import DOOMED, OWN, PENDING, READ, Scratch
 
 Outcome = Literal["works", "denied", "failed"]
@@ -42,6 +46,7 @@ class Action:
         tiers: The tiers of the tables whose rows it changes.
         attempt: Does it, as the principal with this number.
         happened: Whether it had its effect, as the administrator sees it.
+        on_objects: Whether there is nothing to try without a store.
     """
 
     name: str
@@ -49,6 +54,7 @@ class Action:
     tiers: frozenset[str]
     attempt: Callable[[Scratch, int], None]
     happened: Callable[[Scratch, int], bool]
+    on_objects: bool = False
 
     def expected_of(self, role: Role) -> Outcome:
         """What the role model says of it."""
@@ -66,8 +72,9 @@ def _action(
     tiers: tuple[str, ...] = (),
     attempt: Callable[[Scratch, int], None],
     happened: Callable[[Scratch, int], bool] = lambda admin, number: True,
+    on_objects: bool = False,
 ) -> Action:
-    return Action(name, frozenset(needs), frozenset(tiers), attempt, happened)
+    return Action(name, frozenset(needs), frozenset(tiers), attempt, happened, on_objects)
 
 
 ACTIONS = (
@@ -106,6 +113,21 @@ ACTIONS = (
         attempt=lambda client, number: client.delete(DOOMED + number),
         happened=lambda admin, number: not admin.has(DOOMED + number),
     ),
+    _action(
+        "deliver",
+        Capability.INBOX,
+        attempt=lambda client, number: client.files.deliver(number),
+        happened=lambda admin, number: admin.files.arrived(number),
+        on_objects=True,
+    ),
+    _action(
+        "collect",
+        Capability.COLLECT,
+        attempt=lambda client, number: client.files.collect(number),
+        happened=lambda admin, number: admin.files.collected(number),
+        on_objects=True,
+    ),
+    _action("limits", attempt=lambda client, number: client.check_limits()),
     _action(
         "declare",
         Capability.READ,
@@ -227,13 +249,14 @@ def _try_roles(
             keys = datajoint.StoreKeys(site.s3.access_key, site.s3.secret_key)
             stores = datajoint.opened_stores(site.project.stores, site.s3.endpoint, lambda name: keys)
             admin = _scratch(stack, site.mysql, stores, current, create=True)
+            admin.files = _files(site, current, S3(site.s3))
             _furnish(admin, len(roles))
         with progress.step("Making a principal for each role"), servers.changing("smoke", lock_wait):
             access.apply(servers, access.make_plan(servers, current.wanted(site)))
-        clients = {role: _client(stack, servers, current, role) for role in roles}
+        clients = {role: _client(stack, servers, current, role, model) for role, model in roles.items()}
         cells = []
         with progress.step("Trying every role") as step:
-            for action in ACTIONS:
+            for action in (one for one in ACTIONS if stores or not one.on_objects):
                 step.note(action.name)
                 for number, (role, model) in enumerate(roles.items()):
                     cells.append(_attempt(action, number, role, model, clients[role], admin))
@@ -248,6 +271,7 @@ def _furnish(admin: Scratch, count: int) -> None:
         for number in range(count):
             admin.add(DOOMED + number)
             admin.declare_spare(f"Spare{number}")
+            admin.files.litter(number)
     datajoint.create_job_tables(admin.instance, [TableName(admin.schema, "__result")])
     with explained("filling the scratch schema"):
         admin.populate()
@@ -266,7 +290,16 @@ def _scratch(
         return Scratch(instance, current.schema, list(stores), create=create)
 
 
-def _client(stack: ExitStack, servers: access.Servers, current: Trial, role: str) -> Scratch | DjopsError:
+def _files(site: Site, current: Trial, server: S3) -> RawFiles:
+    stores = site.project.stores.values()
+    inboxes = [(store.bucket, inbox_prefix(store, current.schema)) for store in stores]
+    sections = [(store.bucket, one) for store in stores for one in schema_prefixes(store, current.schema)]
+    return RawFiles(server, inboxes, sections)
+
+
+def _client(
+    stack: ExitStack, servers: access.Servers, current: Trial, role: str, model: Role
+) -> Scratch | DjopsError:
     """Connect as a role's principal, with the credentials the principal would find."""
     site, name = servers.site, current.principal(role)
     stored = servers.secrets.read_secret(secret_path(site.project, name))
@@ -279,9 +312,18 @@ def _client(stack: ExitStack, servers: access.Servers, current: Trial, role: str
     stores = datajoint.opened_stores(site.project.stores, site.s3.endpoint, keys)
     mysql = replace(site.mysql, user=name, password=Secret(fields.get("database.password", "")))
     try:
-        return _scratch(stack, mysql, stores, current)
+        client = _scratch(stack, mysql, stores, current)
     except DjopsError as error:
         return error
+    access_key, secret_key = next(
+        ((one["access_key"], one["secret_key"]) for one in stores.values()), ("", "")
+    )
+    client.files = _files(
+        site, current, S3(replace(site.s3, access_key=access_key, secret_key=Secret(secret_key)))
+    )
+    guarded = site.env.target == "local"
+    client.check_limits = lambda: check_limits(mysql, model.limits, guarded=guarded)
+    return client
 
 
 def _attempt(
@@ -297,7 +339,7 @@ def _attempt(
         action.attempt(client, number)
         seen: Outcome = "works"
     except Exception as error:  # whatever the client raises is the observation
-        seen = "denied" if is_denial(error) else "failed"
+        seen = "denied" if is_denial(error) or isinstance(error, AccessDeniedError) else "failed"
         detail = " ".join(str(error).split()) or type(error).__name__
     happened = action.happened(admin, number)
     if seen == "works" and not happened:

@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from djops.compile.s3 import schema_prefixes
+from djops.compile.s3 import inbox_prefix, schema_prefixes
 from djops.compile.s3_manager import SCRATCH, scratch_project
 from djops.compile.sql import quote_identifier
 from djops.errors import ApplyError, DjopsError, LockedError, ManyErrors
@@ -240,6 +240,7 @@ def _remove_schema(servers: access.Servers, current: Trial, lock_wait: float) ->
 def _remove_objects(servers: access.Servers, current: Trial, lock_wait: float) -> None:
     stores = servers.site.project.stores.values()
     places = [(store.bucket, prefix) for store in stores for prefix in schema_prefixes(store, current.schema)]
+    places += [(store.bucket, inbox_prefix(store, current.schema)) for store in stores]
     places += [(bucket, f"{prefix}{current.schema}") for bucket, prefix in current.places]
     with ThreadPoolExecutor(READERS) as pool:
         list(pool.map(lambda place: _remove_below(servers, *place), places))

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from djops.errors import ClientError
+from djops.systems.rawfiles import RawFiles
 
 READ, PENDING, DOOMED, OWN = 1, 1000, 2000, 3000
 """First numbers of the rows to read, to compute from, to delete, and to insert."""
@@ -26,7 +27,14 @@ class Scratch:
         schema: Name of the scratch schema.
         stores: Names of the stores to put objects into.
         create: Whether this identity makes the schema and its tables.
+
+    Attributes:
+        files: Objects beside the client's, as this identity reaches them.
+        check_limits: Tries whether this identity is limited as it should be.
     """
+
+    files: RawFiles
+    check_limits: Callable[[], None]
 
     def __init__(self, instance: Any, schema: str, stores: Sequence[str], *, create: bool = False) -> None:  # noqa: ANN401
         self.instance = instance

@@ -15,14 +15,15 @@ from pathlib import Path
 import pytest
 
 from djops.compile.mysql_state import MysqlState
-from djops.errors import LockedError, UsageError
-from djops.model.roles import Capability
+from djops.errors import ClientError, LockedError, UsageError
+from djops.model.roles import Capability, Limits
 from djops.plan.operations import AwsCall
 from djops.services import smoke, trial
 from djops.services.access import Servers
 from djops.services.site import Site, open_site
 from djops.systems.connections import Secret
 from djops.systems.files import read_json
+from djops.systems.limits import check_limits
 from djops.systems.progress import Silent
 from djops.systems.resources import load_roles
 from djops.systems.s3 import S3
@@ -91,7 +92,21 @@ def test_one_role_can_be_tried_alone(site: Site) -> None:
     report = smoke.run(site, "viewer")
     seen = {cell.action: cell.seen for cell in report.cells if cell.role == "viewer"}
     assert len(seen) == len(report.cells)
-    assert {name for name, outcome in seen.items() if outcome == "works"} == {"connect", "read"}
+    assert {name for name, outcome in seen.items() if outcome == "works"} == {"connect", "limits", "read"}
+
+
+@pytest.mark.parametrize(
+    ("limits", "said"),
+    [
+        (Limits(connections=2), "opens 3 connections at once, and may have 2"),
+        (Limits(statement_seconds=30), "may take 0 milliseconds, not 30000"),
+        (Limits(rows=1000), "rows, not 1000"),
+    ],
+)
+def test_a_limit_that_is_not_in_force_is_noticed(site: Site, limits: Limits, said: str) -> None:
+    with pytest.raises(ClientError, match=said):
+        check_limits(site.mysql, limits, guarded=True)
+    check_limits(site.mysql, Limits(), guarded=True)
 
 
 def test_an_unknown_role_is_refused_with_the_nearest_name(site: Site) -> None:
