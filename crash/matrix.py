@@ -12,6 +12,7 @@ from crash.points import Kind, Point, Request, Run, System, When
 from crash.stage import Stage
 from crash.watch import AT_THE_END, Found, Moment, Watch
 from djops.errors import DjopsError
+from djops.services.access import Wanted
 
 
 @dataclass
@@ -91,7 +92,14 @@ def hit(stage: Stage, rehearsal: Rehearsal, point: Point) -> Found:
     watch = Watch(
         stage, case, Moment.of(stage.see(case, stage.wanted(case, case.before))), rehearsal.watch.new
     )
-    found = Found()
+    with watch.sessions() as still_used:
+        found = _hit(stage, watch, after, point)
+        found.add(still_used())
+    return found
+
+
+def _hit(stage: Stage, watch: Watch, after: Wanted, point: Point) -> Found:
+    found, case = Found(), watch.case
     run = at.apply_in_child(stage.at(after), after, stage.wires, point)
     if run.crashed:
         found.wrong(f"djops fell over: {run.crashed.strip().splitlines()[-1]}")

@@ -327,6 +327,7 @@ def _impatient() -> None:
     def config(**options: Any) -> Config:  # noqa: ANN401
         return Config(**options | {"connect_timeout": SILENCE, "read_timeout": SILENCE})
 
-    vars(mysql_module).update(ANSWER_SECONDS=SILENCE, CONNECT_SECONDS=SILENCE)
+    vars(mysql_module).update(CONNECT_SECONDS=SILENCE)
+    Mysql.__init__.__defaults__ = (SILENCE,)
     vars(s3_module).update(Config=config)
     Secrets.__init__.__kwdefaults__.update(timeout=SILENCE)  # type: ignore[union-attr]

@@ -8,12 +8,13 @@ server hands out works, or djops knows that it does not.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 import pymysql
+from pymysql.constants import CR
 
 from crash.cases import Case
 from crash.stage import Seen, Stage
@@ -41,6 +42,7 @@ from djops.systems.connections import MysqlConnection, Secret
 from djops.systems.probes import MysqlProbe
 from djops.systems.vault import StoredSecret
 
+COLUMNS = ("x", "y")
 AT_THE_END = "after the next apply"
 Asks = Mapping[MysqlAsk | S3Ask, str]
 _UNTRIED = (ADMIN_OPTION, "REFERENCES")
@@ -202,6 +204,61 @@ class Watch:
             if who in wanted.project.principals and not self._password_works(kept, who):
                 yield f"the password kept for {who} does not work"
 
+    @contextlib.contextmanager
+    def sessions(self) -> Iterator[Callable[[], Found]]:
+        """Open sessions of those who lose something, in the schemas where they do.
+
+        Yields:
+            What tells at the end whether any of them still uses what was taken away.
+        """
+        with contextlib.ExitStack() as stack:
+            held: list[tuple[str, MysqlAsk, MysqlProbe]] = []
+            for name in self.case.concerned:
+                kept = self.old.seen.kept.get(name)
+                lost = self._lost(name)
+                if not lost or not self._password_works(kept, name):
+                    continue
+                probes: dict[str, MysqlProbe] = {}
+                for ask in lost:
+                    if ask.schema not in probes:
+                        probe = MysqlProbe(self._as(name, kept))
+                        probe.query(f"USE {ask.schema}")
+                        probe.attempt("SELECT 1")
+                        probes[ask.schema] = stack.enter_context(contextlib.closing(probe))
+                    held.append((name, ask, probes[ask.schema]))
+            yield lambda: self._still_used(held)
+
+    def _lost(self, name: str) -> list[MysqlAsk]:
+        asks = (ask for ask in self.old.rights.asks if isinstance(ask, MysqlAsk) and ask.table)
+        return [
+            ask
+            for ask in asks
+            if attempt(ask, COLUMNS, ask.schema)
+            and self.old.rights(name, ask)
+            and not self.new.rights(name, ask)
+        ]
+
+    def _as(self, name: str, kept: StoredSecret | None) -> MysqlConnection:
+        assert kept is not None
+        return replace(self.stage.site.mysql, user=name, password=Secret(kept.fields["database.password"]))
+
+    def _still_used(self, held: Iterable[tuple[str, MysqlAsk, MysqlProbe]]) -> Found:
+        found, ended = Found(), set[MysqlProbe]()
+        for name, ask, probe in held:
+            tried = attempt(ask, COLUMNS, ask.schema)
+            if tried is None or probe in ended:
+                continue
+            found.probes += 1
+            try:
+                number, _ = probe.attempt(tried.sql)
+            except DjopsError:
+                number = CR.CR_SERVER_GONE_ERROR
+            if number == 0:
+                found.wrong(f"{AT_THE_END}: an open session of {name} still uses {ask}")
+            elif number in (CR.CR_SERVER_GONE_ERROR, CR.CR_SERVER_LOST):
+                ended.add(probe)  # it would log in anew
+        return found
+
     def _cells(self, now: Moment, found: Found) -> None:
         asks = {**self.old.rights.asks, **self.new.rights.asks, **now.rights.asks}
         cells: set[Cell] = set()
@@ -319,15 +376,11 @@ class Watch:
         if kept is None:
             return
         if self._password_works(kept, name):
-            there = replace(
-                self.stage.site.mysql, user=name, password=Secret(kept.fields["database.password"])
-            )
-            self._live_rows(now, name, there, found)
+            self._live_rows(now, name, self._as(name, kept), found)
         if now.seen.users.get(name) is not None and self._key_works(kept, ["main"]):
             self._live_objects(now, name, kept, found)
 
     def _live_rows(self, now: Moment, name: str, there: MysqlConnection, found: Found) -> None:
-        columns = ("x", "y")
         with contextlib.closing(MysqlProbe(there)) as probe:
             for ask in now.rights.asks:
                 if (
@@ -336,7 +389,7 @@ class Watch:
                     or ask.column
                 ):
                     continue
-                tried = attempt(ask, columns, ask.schema)
+                tried = attempt(ask, COLUMNS, ask.schema)
                 if tried is None:
                     continue
                 number, said = probe.attempt(tried.sql)

@@ -250,11 +250,14 @@ class Book:
                 known = True
         return known
 
-    def narrowing(self, change: Change, system: System) -> None:
-        """Note a change that follows from whatever takes something away."""
+    def narrowing(self, change: Change, system: System) -> bool:
+        """Note a change that follows from whatever takes something away; tells whether anything does."""
+        noted = False
         for (_, where, _), entry in self._entries.items():
             if where == system and any(one.risk in ("narrows", "destroys") for one in entry.changes):
                 _append(entry.changes, change)
+                noted = True
+        return noted
 
     def __iter__(self) -> Iterator[Drift]:
         for (kind, system, name), entry in self._entries.items():

@@ -104,7 +104,8 @@ class _Sorter:
             case CancelEvent():
                 self.event(change)
             case EndSessions():
-                self.book.narrowing(change, "mysql")
+                if not self.book.narrowing(change, "mysql"):
+                    self.note(DriftKind.OTHER, change.object, change.before, change)
             case _:
                 self.note(DriftKind.OTHER, change.object, change.describe(), change)
 

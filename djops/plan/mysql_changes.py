@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from djops.compile.mysql_manager import EVENT_SCHEMA
 from djops.compile.mysql_state import Account, AccountId, Event, Scope
@@ -583,6 +584,10 @@ class EndSessions(MysqlChange):
     def operations(self) -> tuple[Operation, ...]:
         """Return one end for each account."""
         return tuple(EndSession(member.user) for member in self.members)
+
+    def as_data(self) -> Mapping[str, Any]:
+        """Return the change for JSON, with the members by name: the next run ends what this one did not."""
+        return {**super().as_data(), "members": [list(member) for member in self.members]}
 
     def reverse(self) -> Change:
         """Return itself: an ended session cannot be had back."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -23,10 +23,10 @@ from djops.model.names import is_sandbox
 from djops.model.project import Project
 from djops.model.roles import RoleModel
 from djops.plan.adoption import Adoption, adopt_mysql, adopt_s3, with_adopted_keys
-from djops.plan.change import Plan, in_order
+from djops.plan.change import Change, Plan, in_order
 from djops.plan.expiry import Ended, what_ended
 from djops.plan.mysql import Reasons, diff_mysql
-from djops.plan.mysql_changes import CHANGED_FACT, STATE_FACT
+from djops.plan.mysql_changes import CHANGED_FACT, STATE_FACT, EndSessions
 from djops.plan.operations import KeepKey
 from djops.plan.s3 import diff_s3
 from djops.plan.vault import diff_vault
@@ -132,6 +132,7 @@ def plan_of(servers: Servers, wanted: Wanted, standing: Standing, adoption: Adop
     revocable = _revocable(wanted.graph.schemas, escape=found.inventory.escape)
     mysql, changes = adopt_mysql(adoption, want.mysql, found.mysql)
     changes += diff_mysql(project.project, want.mysql, mysql, reasons, known.__contains__, revocable)
+    changes += _still_open(servers, changes)
     keeps = {name: KeepKey(path, tuple(sorted(project.stores))) for name, path in paths.items()}
     if project.stores or found.s3.users:
         s3, first = adopt_s3(project.project, adoption, found.s3, keeps)
@@ -139,6 +140,15 @@ def plan_of(servers: Servers, wanted: Wanted, standing: Standing, adoption: Adop
         changes += [*first, *diff_s3(project.project, want.s3, s3, keeps, held, why)]
     changes += diff_vault(want.secrets, found.secrets)
     return Plan(in_order(changes), _unmanaged(servers, mysql))
+
+
+def _still_open(servers: Servers, changes: Iterable[Change]) -> Iterator[Change]:
+    """Yield the end of sessions that an earlier run took rights from, and stopped before it ended them."""
+    ended = {name for change in changes if isinstance(change, EndSessions) for name in change.members}
+    left = servers.mysql.connected(servers.journal.sessions_to_end() - ended)
+    if left:
+        why = "an earlier run took rights away, and stopped before it ended the sessions that may use them"
+        yield EndSessions(members=left, why=(why,))
 
 
 @dataclass(frozen=True)

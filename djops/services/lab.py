@@ -360,7 +360,7 @@ def _bring_up(server: Server, lab: Lab, progress: Progress, given_up: threading.
 
 
 def _runs(server: Server) -> bool:
-    """Tell whether a server runs; one that was killed a moment ago seems to, until its last thread is gone."""
+    """Tell whether a server runs; one that was killed a moment ago seems to until its last thread is gone."""
     deadline = time.monotonic() + _GONE_SECONDS
     while server.running() and not server.ready():
         if time.monotonic() > deadline:

@@ -182,6 +182,15 @@ class FileChain:
         plans = (entry for entry in self.read() if entry.event == "begin" and entry.command != without)
         return next(iter([*plans][::-1]), None)
 
+    def newest_end(self, without: str) -> int:
+        """Return the number of the row with which the newest plan ended well, 0 without one.
+
+        Args:
+            without: A command whose plans do not count.
+        """
+        ends = (entry.seq for entry in self.read() if entry.event == "end" and entry.command != without)
+        return max(ends, default=0)
+
     def append(self, drafts: Iterable[Draft]) -> Head:
         """Add rows, on disk before this returns.
 

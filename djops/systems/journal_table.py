@@ -99,6 +99,20 @@ class TableChain:
         )
         return next(self.read(rows[0][0] - 1), None) if rows else None
 
+    def newest_end(self, without: str) -> int:
+        """Return the number of the row with which the environment's newest plan ended well, 0 without one.
+
+        Args:
+            without: A command whose plans do not count.
+        """
+        return int(
+            self._mysql.query(
+                f"SELECT COALESCE(MAX(seq), 0) FROM {_TABLE} WHERE project = %s AND environment = %s "
+                "AND event = 'end' AND command <> %s",
+                (self._project, self._environment, without),
+            )[0][0]
+        )
+
     def append(self, drafts: Iterable[Draft]) -> Head:
         """Add rows, each once however often it is tried.
 

@@ -233,6 +233,20 @@ class Mysql:
             self.end_session(int(session))
         return len(rows)
 
+    def connected(self, accounts: Collection[AccountId]) -> tuple[AccountId, ...]:
+        """Return those of some accounts whose user has a session.
+
+        Args:
+            accounts: The accounts.
+        """
+        if not accounts:
+            return ()
+        names = sorted({account.user for account in accounts})
+        marks = ", ".join(["%s"] * len(names))
+        asked = f"SELECT DISTINCT user FROM information_schema.processlist WHERE user IN ({marks})"
+        users = {user for (user,) in self.query(asked, names)}
+        return tuple(sorted(account for account in accounts if account.user in users))
+
     def read_state(self) -> MysqlState:
         """Read accounts, privileges and memberships of the whole server, in ten queries."""
         accounts = dict(self._accounts())
