@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from crash import points as at
 from crash.cases import Case
 from crash.points import Kind, Point, Request, Run, System, When
 from crash.stage import Stage
-from crash.watch import AT_THE_END, Found, Moment, Watch
+from crash.watch import AT_THE_END, Found, Memory, Watch
 from djops.errors import DjopsError
 from djops.services.access import Wanted
 
@@ -64,11 +64,15 @@ def rehearse(stage: Stage, case: Case) -> Rehearsal:
     """
     before, after = stage.wanted(case, case.before), stage.wanted(case, case.after)
     stage.set_up(case)
-    old = Moment.of(stage.see(case, before))
+    memory = Memory()
+    old = memory.moment(stage.see(case, before))
     run = at.apply_in_child(stage.at(after), after, stage.wires, None)
-    new = Moment.of(stage.see(case, after))
-    watch = Watch(stage, case, old, new)
+    new = memory.moment(stage.see(case, after))
+    watch = Watch(stage, case, old, new, memory)
     found = watch.at_the_end(new, after)
+    left = stage.bring_to(after)
+    if not left.is_empty:
+        found.wrong(f"without any crash there is something to do: {left.changes[0].describe()}")
     for text in (run.error, run.crashed):
         if text:
             found.wrong(f"without any crash: {text}")
@@ -88,10 +92,9 @@ def hit(stage: Stage, rehearsal: Rehearsal, point: Point) -> Found:
     case = rehearsal.watch.case
     after = stage.wanted(case, case.after)
     stage.set_up(case)
-    # The clock of the last change of a password, and the ids of keys, are new each time.
-    watch = Watch(
-        stage, case, Moment.of(stage.see(case, stage.wanted(case, case.before))), rehearsal.watch.new
-    )
+    # Passwords and keys are new each time; the rights are what they were.
+    old = replace(rehearsal.watch.old.seen, kept=stage.kept(case))
+    watch = replace(rehearsal.watch, old=replace(rehearsal.watch.old, seen=old), turn=point.number)
     with watch.sessions() as still_used:
         found = _hit(stage, watch, after, point)
         found.add(still_used())
@@ -108,7 +111,7 @@ def _hit(stage: Stage, watch: Watch, after: Wanted, point: Point) -> Found:
     stage.wires.heal()
     if point.kind == "kill":
         stage.start_again()
-    found.add(watch.between(Moment.of(stage.see(case, after)), "after the crash"))
+    found.add(watch.between(watch.memory.moment(stage.see(case, after)), "after the crash"))
     try:
         left = stage.bring_to(after)
         if not left.is_empty:
@@ -116,7 +119,7 @@ def _hit(stage: Stage, watch: Watch, after: Wanted, point: Point) -> Found:
     except DjopsError as error:
         found.wrong(f"{AT_THE_END}, which fails: {error}")
         return found
-    found.add(watch.at_the_end(Moment.of(stage.see(case, after)), after))
+    found.add(watch.at_the_end(watch.memory.moment(stage.see(case, after)), after))
     return found
 
 

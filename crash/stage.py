@@ -110,11 +110,9 @@ class Stage:
 
     def set_up(self, case: Case) -> None:
         """Bring the servers to where a case begins."""
-        left = self.bring_to(self.wanted(case, case.before))
-        if not left.is_empty:
-            raise AssertionError(
-                f"{case.name}: the servers do not come to rest: {left.changes[0].describe()}"
-            )
+        before = self.wanted(case, case.before)
+        with self.changing(before) as servers:
+            access.apply(servers, access.make_plan(servers, before))
         if any(isinstance(step, str) and "IDENTIFIED" in step for step in case.by_hand):
             time.sleep(1.1)  # the server tells in whole seconds when a password was changed
         self.by_hand(case.by_hand)
@@ -145,14 +143,18 @@ class Stage:
         servers, project = self.observer(wanted), wanted.project
         found = evidence.gather(servers, wanted)
         host = project.environments[self.site.environment].host_pattern
-        paths = {name: f"{project.project}/people/{name}" for name in case.people}
-        stored = {name: servers.secrets.read_secret(path) for name, path in paths.items()}
         return Seen(
             evidence=replace(found, accounts={name: AccountId(name, host) for name in case.people}),
             secrets=servers.secrets.state(project.project),
-            kept={name: one for name, one in stored.items() if one is not None},
+            kept=self.kept(case),
             passwords=self._with_password(),
         )
+
+    def kept(self, case: Case) -> Mapping[str, StoredSecret]:
+        """Read the credentials that are kept for everybody whom a case is about."""
+        project, secrets = self.site.project.project, self._observer.secrets
+        stored = {name: secrets.read_secret(f"{project}/people/{name}") for name in case.people}
+        return {name: one for name, one in stored.items() if one is not None}
 
     def observer(self, wanted: Wanted) -> Servers:
         """Return connections that only look."""

@@ -8,7 +8,7 @@ server hands out works, or djops knows that it does not.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -35,7 +35,7 @@ from djops.proof.cells import (
     mysql_questions,
     s3_questions,
 )
-from djops.services.access import Wanted, make_plan
+from djops.services.access import Wanted
 from djops.services.evidence import Evidence, ask_database
 from djops.services.verify import STATIC, Choice, compare
 from djops.systems.connections import MysqlConnection, Secret
@@ -43,6 +43,7 @@ from djops.systems.probes import MysqlProbe
 from djops.systems.vault import StoredSecret
 
 COLUMNS = ("x", "y")
+THIRD = 3
 AT_THE_END = "after the next apply"
 Asks = Mapping[MysqlAsk | S3Ask, str]
 _UNTRIED = (ADMIN_OPTION, "REFERENCES")
@@ -96,6 +97,11 @@ class Rights:
         """Everything that is asked."""
         return asks_of(self.found)
 
+    @cached_property
+    def verified(self) -> Sequence[str]:
+        """What `djops verify --static` finds."""
+        return tuple(_verified(self.found))
+
 
 @dataclass(frozen=True)
 class Moment:
@@ -104,10 +110,35 @@ class Moment:
     seen: Seen
     rights: Rights
 
-    @classmethod
-    def of(cls, seen: Seen) -> Moment:
-        """Look at what was seen."""
-        return cls(seen, Rights(seen.evidence))
+
+class Memory:
+    """Keeps what was worked out: after a crash the servers are often as they were after another."""
+
+    def __init__(self) -> None:
+        self._known: dict[Hashable, Rights] = {}
+
+    def moment(self, seen: Seen) -> Moment:
+        """Return a moment; where both catalogs say the same of access as before, its rights are known."""
+        rights = self._known.setdefault(_access(seen), Rights(seen.evidence))
+        return Moment(seen, rights)
+
+
+def _access(seen: Seen) -> Hashable:
+    """Return all that the catalogs say of access; ids of users and keys and the time of passwords are not."""
+    mysql, reader = seen.mysql, seen.evidence.s3
+    users = {name: replace(user, arn="", user_id="", keys={}) for name, user in seen.users.items()}
+    accounts = {name: replace(one, password_changed="", meaning="") for name, one in mysql.accounts.items()}
+    rest = {name: _plain(part) for name, part in vars(mysql).items() if name not in ("accounts", "events")}
+    buckets = reader.catalog.buckets if reader is not None else {}
+    project = seen.evidence.wanted.project.model_dump_json()
+    return project, repr(rest), *map(_plain, (accounts, users, buckets))
+
+
+def _plain(part: object) -> str:
+    """Write something so that what is the same reads the same."""
+    if isinstance(part, Mapping):
+        return repr(sorted((repr(key), _plain(value)) for key, value in part.items()))
+    return repr(sorted(map(repr, part)) if isinstance(part, frozenset) else part)
 
 
 @dataclass
@@ -149,12 +180,16 @@ class Watch:
         case: The case.
         old: What there was before the plan.
         new: What there is after it.
+        memory: What was worked out before.
+        turn: Tells which third of the requests to the object store is tried.
     """
 
     stage: Stage
     case: Case
     old: Moment
     new: Moment
+    memory: Memory
+    turn: int = 0
 
     def between(self, now: Moment, label: str) -> Found:
         """Check what must be true at every moment.
@@ -182,18 +217,14 @@ class Watch:
             wanted: What the project file wants.
         """
         found = self.between(now, AT_THE_END)
-        for text in (*self._left(wanted), *_verified(now, wanted), *self._settled(now, wanted)):
+        for text in (*now.rights.verified, *self._settled(now, wanted)):
             found.wrong(f"{AT_THE_END}: {text}")
         return found
-
-    def _left(self, wanted: Wanted) -> Iterator[str]:
-        for change in make_plan(self.stage.observer(wanted), wanted).changes:
-            yield f"there is still to do: {change.system} {change.describe()}"
 
     def _settled(self, now: Moment, wanted: Wanted) -> Iterator[str]:
         """Yield rights that are not the new ones, and credentials that do not fit."""
         for who in self.case.people:
-            for ask in self.new.rights.asks:
+            for ask in self.new.rights.asks if now.rights is not self.new.rights else ():
                 if now.rights(who, ask) != self.new.rights(who, ask):
                     yield f"{who} may {'' if now.rights(who, ask) else 'not '}{ask}"
             user, kept = now.seen.users.get(who), now.seen.kept.get(who)
@@ -403,9 +434,10 @@ class Watch:
     def _live_objects(self, now: Moment, name: str, kept: StoredSecret, found: Found) -> None:
         key, secret = kept.fields["stores.main.access_key"], kept.fields["stores.main.secret_key"]
         probe = self.stage.as_person(key, secret)
-        for ask in now.rights.asks:
-            call = _request(ask) if isinstance(ask, S3Ask) else None
-            if call is None or not isinstance(ask, S3Ask):
+        asks = [ask for ask in now.rights.asks if isinstance(ask, S3Ask) and _request(ask) is not None]
+        for ask in asks[self.turn % THIRD :: THIRD]:
+            call = _request(ask)
+            if call is None:
                 continue
             code = probe.attempt(call)
             found.probes += 1
@@ -417,11 +449,10 @@ class Watch:
                 )
 
 
-def _verified(now: Moment, wanted: Wanted) -> Iterator[str]:
-    """Yield what `djops verify --static` finds."""
-    principals = wanted.project.principals
-    accounts = {name: account for name, account in now.seen.evidence.accounts.items() if name in principals}
-    verdict = compare(replace(now.seen.evidence, accounts=accounts), Choice(), STATIC)
+def _verified(found: Evidence) -> Iterator[str]:
+    principals = found.wanted.project.principals
+    accounts = {name: account for name, account in found.accounts.items() if name in principals}
+    verdict = compare(replace(found, accounts=accounts), Choice(), STATIC)
     for one in verdict.disagreements:
         yield f"verify: {one.cell} {one.asks[:2]}: djops.yaml {one.model}, the server {one.reader}"
     for violation in verdict.violations:
