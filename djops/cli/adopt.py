@@ -85,13 +85,13 @@ def _take_over(out: common.Output, survey: Survey) -> None:
     edited = adoption.writing(out.project_file, survey.proposals)
     with (
         access.opened(edited.loaded, out.environment) as (servers, wanted),
-        servers.changing("djops adopt", out.lock_wait),
+        servers.changing("djops adopt --apply", out.lock_wait, reason=out.reason, progress=out.progress),
     ):
         plan = adoption.plan(servers, wanted, survey.proposals)
         out.emit(changes.plan_data(plan), changes.plan_text(plan, coloured=out.coloured))
         out.confirm("Take them over?", action="the adoption")
         project.save(edited, out.project_file)
-        applied = access.apply(servers, plan, out.progress, command="adopt --apply")
+        applied = access.apply(servers, plan, out.progress)
     text = f"Done: {changes.summary(applied.done)}\nThen hand out credentials, and `djops adopt --finish`."
     out.emit({"written": edited.changed, "applied": len(applied.done)}, text)
 
@@ -103,14 +103,14 @@ def _go_on(out: common.Output, loaded: Loaded) -> None:
 
     with (
         access.opened(loaded, out.environment) as (servers, wanted),
-        servers.changing("djops adopt", out.lock_wait),
+        servers.changing("djops adopt --apply", out.lock_wait, reason=out.reason, progress=out.progress),
     ):
         plan = adoption.unfinished(servers, wanted)
         if plan.is_empty:
             return
         out.emit(changes.plan_data(plan), changes.plan_text(plan, coloured=out.coloured))
         out.confirm("Finish what was begun?", action="the rest of the adoption")
-        applied = access.apply(servers, plan, out.progress, command="adopt --apply")
+        applied = access.apply(servers, plan, out.progress)
     out.emit({"applied": len(applied.done)}, f"Done: {changes.summary(applied.done)}")
 
 
@@ -120,7 +120,7 @@ def _finish(out: common.Output, loaded: Loaded, names: tuple[str, ...]) -> None:
 
     with (
         access.opened(loaded, out.environment) as (servers, wanted),
-        servers.changing("djops adopt --finish", out.lock_wait),
+        servers.changing("djops adopt --finish", out.lock_wait, reason=out.reason, progress=out.progress),
     ):
         plan = adoption.finishing(servers, wanted, names)
         if plan.is_empty:
@@ -128,5 +128,5 @@ def _finish(out: common.Output, loaded: Loaded, names: tuple[str, ...]) -> None:
             return
         out.emit(changes.plan_data(plan), changes.plan_text(plan, coloured=out.coloured))
         out.confirm("End them?", action="the end of the old credentials")
-        applied = access.apply(servers, plan, out.progress, command="adopt --finish")
+        applied = access.apply(servers, plan, out.progress)
     out.emit({"applied": len(applied.done)}, f"Done: {changes.summary(applied.done)}")

@@ -59,6 +59,7 @@ class Levels:
         self.found = found
         # What somebody has in sandboxes comes with roles on other schemas.
         self.schemas = tuple(name for name in found.graph.order if not is_sandbox(name))
+        self._asked: dict[tuple[str, tuple[Power, ...]], Sequence[Question]] = {}
 
     def grants(self, account: AccountId, section: Section) -> tuple[Grant, ...]:
         """Choose the grants that come closest to what an account may do in the database.
@@ -138,9 +139,14 @@ class Levels:
             question.ask: self._allowed(account, question.ask) for question in self._questions(schema, ())
         }
 
-    def _questions(self, schema: str, powers: Sequence[Power]) -> list[Question]:
-        asked = mysql_questions(schema, self._tables[schema], powers)
-        return [one for one in asked if isinstance(one.ask, MysqlAsk) and one.ask.privilege != ADMIN_OPTION]
+    def _questions(self, schema: str, powers: Sequence[Power]) -> Sequence[Question]:
+        key = (schema, tuple(powers))
+        if key not in self._asked:  # the same for every account
+            asked = mysql_questions(schema, self._tables[schema], powers)
+            self._asked[key] = [
+                one for one in asked if isinstance(one.ask, MysqlAsk) and one.ask.privilege != ADMIN_OPTION
+            ]
+        return self._asked[key]
 
     @cached_property
     def _tables(self) -> Mapping[str, Tables]:

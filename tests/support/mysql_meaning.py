@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Iterable
+from dataclasses import replace
 
 from djops.compile.mysql_state import AccountId, Edge, Held, MysqlState, Scope
 from djops.plan.change import Change
@@ -13,14 +14,18 @@ from djops.plan.mysql_changes import (
     CancelEvent,
     CreateAccount,
     CreateRole,
+    DiscardPassword,
     DropAccount,
     GrantPrivileges,
     GrantRole,
+    RenameAccount,
     RevokeAll,
     RevokePrivileges,
     RevokeRole,
     ScheduleEvent,
     SetDefaultRoles,
+    SetPassword,
+    TakeOver,
 )
 
 
@@ -102,6 +107,32 @@ class Server:
         self.defaults = set(state.defaults)
         self.routines = dict(state.routines)
         self.events = dict(state.events or {})
+        self.passwords = {name: ["by hand"] for name in self.accounts}
+
+    def _rename(self, name: AccountId, to: AccountId) -> None:
+        assert to not in self.accounts, "the server would refuse: the account exists"
+
+        def new(one: AccountId) -> AccountId:
+            return to if one == name else one
+
+        self.accounts = {new(one): account for one, account in self.accounts.items()}
+        self.passwords = {new(one): passwords for one, passwords in self.passwords.items()}
+        self.privileges = {Held(new(k.grantee), k.scope): v for k, v in self.privileges.items()}
+        self.edges = {Edge(new(k.role), new(k.member)): v for k, v in self.edges.items()}
+        self.defaults = {Edge(new(k.role), new(k.member)) for k in self.defaults}
+
+    def _set_password(self, name: AccountId, plugin: str, password: str, *, retain: bool) -> None:
+        old, account = self.passwords[name], self.accounts[name]
+        same_plugin = account.plugin == plugin
+        assert same_plugin or not retain, "the server would refuse: another plugin"
+        kept = (old[:1] if retain else old[1:]) if same_plugin else []
+        self.passwords[name] = [password, *kept]
+        self.accounts[name] = replace(account, plugin=plugin, expired=False, second_password=bool(kept))
+
+    def _discard(self, name: AccountId, *, only: bool = True) -> None:
+        if only:
+            self.passwords[name] = self.passwords[name][:1]
+            self.accounts[name] = replace(self.accounts[name], second_password=False)
 
     def state(self) -> MysqlState:
         held = {key: frozenset(names) for key, names in self.privileges.items() if names}
@@ -123,13 +154,33 @@ class Server:
             case CreateRole(role=name, account=account) | CreateAccount(name=name, account=account):
                 assert name not in self.accounts, "the server would refuse: the account exists"
                 self.accounts[name] = account
+                self.passwords[name] = ["made"]
             case DropAccount(name=name):
                 self.accounts.pop(name)
                 self.privileges = {k: v for k, v in self.privileges.items() if k.grantee != name}
                 self.edges = {k: v for k, v in self.edges.items() if name not in (k.role, k.member)}
                 self.defaults = {edge for edge in self.defaults if edge in self.edges}
             case AlterAccount(name=name, wanted=wanted):
-                self.accounts[name] = wanted
+                there = self.accounts[name]
+                self.accounts[name] = replace(
+                    wanted,
+                    plugin=there.plugin,
+                    second_password=there.second_password,
+                    expired=there.expired,
+                    adopted=there.adopted,
+                )
+            case RenameAccount(name=name, to=to):
+                self._rename(name, to)
+            case TakeOver(name=name, account=account, older=older):
+                self.accounts[name] = replace(
+                    self.accounts[name], project=account.project, kind=account.kind, adopted=True
+                )
+                self._discard(name, only=older)
+            case SetPassword(name=name, account=account, secret=secret, retain=retain):
+                self._set_password(name, account.plugin, secret, retain=retain)
+            case DiscardPassword(name=name):
+                self._discard(name)
+                self.accounts[name] = replace(self.accounts[name], adopted=False)
             case GrantPrivileges():
                 for held, privilege in _cells(change):
                     assert held.grantee in self.accounts, "the server would refuse: no such grantee"
