@@ -15,6 +15,7 @@ from djops.compile.mysql import (
     sandbox_privileges,
 )
 from djops.compile.mysql_state import AccountId, Edge, Held, MysqlState, Scope
+from djops.compile.packing import listed
 from djops.compile.sql import schema_pattern
 from djops.model.graph import TableName
 from djops.model.names import LINEAGE_TABLE, Tier, is_sandbox
@@ -152,8 +153,8 @@ def allowed(policies: Mapping[str, Any], actions: Collection[str]) -> Iterator[A
         actions: The actions of interest.
     """
     for name, document in sorted(policies.items()):
-        for statement in (document or {}).get("Statement", ()):
-            if statement.get("Effect") != "Allow":
+        for statement in listed((document or {}).get("Statement")):
+            if not isinstance(statement, Mapping) or statement.get("Effect") != "Allow":
                 continue
             prefixes = _list(statement.get("Condition", {}).get("StringLike", {}).get("s3:prefix", "")) or [
                 ""

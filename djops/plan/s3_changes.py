@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from djops.compile.packing import atoms, listed, without
 from djops.compile.s3 import POLICY_NAME, Bucket, Document, IamUser
@@ -57,8 +58,44 @@ def taken_out(found: Document, before: Document, after: Document) -> Document:
     return without(found, atoms(before, "Allow") - atoms(after, "Allow"))
 
 
+_OURS = frozenset({
+    "s3:AbortMultipartUpload", "s3:DeleteObject", "s3:GetBucketLocation", "s3:GetObject", "s3:ListBucket",
+    "s3:PutObject",
+})  # fmt: skip
+_ON_BUCKETS = frozenset({"s3:GetBucketLocation", "s3:ListBucket"})
+
+
+def _as_ours(statement: object) -> bool:
+    """Tell whether a statement has the form of those that djops writes."""
+    if not isinstance(statement, Mapping):
+        return False
+    names, actions = statement.keys() - {"Condition"}, set(map(str, listed(statement.get("Action"))))
+    if names != {"Effect", "Action", "Resource"}:
+        return False
+    if statement["Effect"] == "Deny":
+        return actions == {"s3:CreateBucket"}
+    whole = [one for one in listed(statement["Resource"]) if not str(one).endswith("/*") or one == "*"]
+    return actions <= (_ON_BUCKETS if whole else _OURS) and ("Condition" in statement) == (
+        "s3:ListBucket" in actions
+    )
+
+
+def _told(statement: object) -> str:
+    """Say what a statement of somebody else's says, in a few words."""
+    if not isinstance(statement, Mapping):
+        return "what is no statement"
+    parts = [str(statement.get("Effect"))]
+    for key in ("Action", "NotAction", "Resource", "NotResource"):
+        if key in statement:
+            some = [str(one) for one in listed(statement[key])]
+            more = f" and {len(some) - 2} more" if len(some) > 2 else ""
+            word = {"NotAction": "all but ", "Resource": "on ", "NotResource": "on all but "}.get(key, "")
+            parts.append(word + ", ".join(some[:2]) + more)
+    return " ".join(parts)
+
+
 def policy_summary(document: Document | None) -> str:
-    """Say in a few words what a policy of ours opens.
+    """Say in a few words what a policy of ours opens, and what stands in it that is not ours.
 
     Args:
         document: The policy; ``None`` for none.
@@ -67,14 +104,18 @@ def policy_summary(document: Document | None) -> str:
         return ""
     read: set[str] = set()
     write: set[str] = set()
-    for statement in document.get("Statement", ()):
-        for resource in listed(statement.get("Resource")):
-            parts = str(resource).split("/")
-            if statement.get("Effect") == "Allow" and len(parts) > 1:
-                target = write if "s3:PutObject" in listed(statement.get("Action")) else read
-                target.add(parts[-2])
+    foreign: list[Any] = []
+    for statement in listed(document.get("Statement")):
+        if not _as_ours(statement):
+            foreign.append(statement)
+        elif statement["Effect"] == "Allow":
+            target = write if "s3:PutObject" in listed(statement["Action"]) else read
+            paths = (str(resource).split("/") for resource in listed(statement["Resource"]))
+            target.update(path[-2] for path in paths if len(path) > 1)
     parts = [f"get {', '.join(sorted(read))}"] if read else []
     parts += [f"get and put {', '.join(sorted(write))}"] if write else []
+    parts += [_told(statement) for statement in foreign[:2]]
+    parts += [f"{len(foreign) - 2} more statements that are not djops'"] if len(foreign) > 2 else []
     return "; ".join(parts) or "no objects"
 
 

@@ -512,7 +512,11 @@ def policy_edited(scene: Scene) -> Mischief:
     document = json.loads(json.dumps(scene.ground.servers.s3.user(name).policies[POLICY_NAME]))
     statements = document["Statement"]
     one = scene.one(statements)
-    match scene.one(("drop", "deny", "action", "resource", "condition", "open")):
+    match scene.one(("drop", "deny", "action", "resource", "condition", "open", "alone", "not")):
+        case "alone":
+            statements = _ALL
+        case "not":
+            statements.append({"Effect": "Allow", "NotAction": "iam:*", "NotResource": "arn:aws:s3:::x"})
         case "drop":
             statements.remove(one)
         case "deny":
