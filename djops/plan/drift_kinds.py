@@ -136,6 +136,68 @@ MEANINGS: Mapping[DriftKind, str] = {
 }
 """What each kind means, for people."""
 
+_ADMINISTRATOR = "an administrator of the database, with the statement that is shown"
+_REVOKED, _GIVEN = "it is revoked", "it is given again"
+REMEDIES: Mapping[DriftKind, str] = {
+    DriftKind.EXTRA_GRANT: _REVOKED,
+    DriftKind.MISSING_GRANT: _GIVEN,
+    DriftKind.DIRECT_GRANT: _REVOKED,
+    DriftKind.TABLE_GRANT: _REVOKED,
+    DriftKind.COLUMN_GRANT: _REVOKED,
+    DriftKind.DROPPED_TABLE: _REVOKED,
+    DriftKind.ROUTINE_GRANT: _REVOKED,
+    DriftKind.SERVER_PRIVILEGE: "it is revoked; `SYSTEM_USER` by " + _ADMINISTRATOR,
+    DriftKind.GRANT_OPTION: _REVOKED,
+    DriftKind.SPELLING: "that row is revoked, and the right one given",
+    DriftKind.WILDCARD: _REVOKED,
+    DriftKind.WRONG_LEVEL: "the one role is revoked and the other given",
+    DriftKind.EXTRA_ROLE: _REVOKED,
+    DriftKind.MISSING_ROLE: _GIVEN,
+    DriftKind.FOREIGN_ROLE: "it is revoked; an account with `SYSTEM_USER` by " + _ADMINISTRATOR,
+    DriftKind.GIVEN_AWAY: _REVOKED,
+    DriftKind.ADMIN_OPTION: "the role is revoked and given again as it should be",
+    DriftKind.NOT_DEFAULT: "the default roles are set",
+    DriftKind.MANDATORY_ROLE: _ADMINISTRATOR,
+    DriftKind.PROXY: _ADMINISTRATOR,
+    DriftKind.ROLE_GONE: "it is made, with its privileges and members",
+    DriftKind.ROLE_LEFT: "it is dropped",
+    DriftKind.ACCOUNT_GONE: "it is made, with a new password",
+    DriftKind.ACCOUNT_LEFT: "it is dropped",
+    DriftKind.ANONYMOUS: _ADMINISTRATOR,
+    DriftKind.SHADOW: _ADMINISTRATOR,
+    DriftKind.UNLOCKED: "it is locked",
+    DriftKind.LOCKED: "it is let in again",
+    DriftKind.NO_TLS: "TLS is required",
+    DriftKind.LIMIT: "the limit is set",
+    DriftKind.AUTHENTICATION: "a new password is made, and kept at the secrets server",
+    DriftKind.SECOND_PASSWORD: "the older password is discarded",
+    DriftKind.MARK: "the mark is set",
+    DriftKind.EXPIRED: "it is revoked, by `djops expire` too",
+    DriftKind.EVENT: "it is made anew or dropped; somebody else's by " + _ADMINISTRATOR,
+    DriftKind.NEW_TABLE: "its grants are given, by `djops schemas sync` too",
+    DriftKind.NEW_SCHEMA: "its tables' grants are given, by `djops schemas sync` too",
+    DriftKind.NO_JOB_TABLE: "`djops schemas sync` makes it",
+    DriftKind.USER_GONE: "it is made, with its policy and a new key",
+    DriftKind.USER_LEFT: "it is deleted, with its keys",
+    DriftKind.EDITED_POLICY: "the policy is put again",
+    DriftKind.EXTRA_POLICY: "it is deleted or detached",
+    DriftKind.MISSING_POLICY: "the policy is put again",
+    DriftKind.FOREIGN_GROUP: "the user is taken out of it",
+    DriftKind.EXTRA_KEY: "it is deleted",
+    DriftKind.LOST_KEY: "a new key is made, and kept at the secrets server",
+    DriftKind.BUCKET_POLICY: "it is deleted",
+    DriftKind.BUCKET_PUBLIC: "they are switched on",
+    DriftKind.BUCKET_VERSIONS: "versioning is switched on",
+    DriftKind.LOST_CREDENTIALS: "a new password and new keys are made and kept",
+    DriftKind.UNFINISHED: "a new password is made and kept",
+    DriftKind.LEFTOVER_CREDENTIALS: "they are destroyed, in all versions",
+    DriftKind.SECRETS_POLICY: "the policy is written again",
+    DriftKind.SECRETS_POLICY_EXTRA: "it is deleted",
+    DriftKind.SECRETS_POLICY_GONE: "the policy is written again",
+    DriftKind.OTHER: "the change that is shown",
+}
+"""What `djops apply` does about each kind, or who else must do what."""
+
 
 @dataclass(frozen=True)
 class Drift:
