@@ -301,7 +301,7 @@ class S3:
 
 
 def key_is_refused(server: S3, bucket: str) -> bool:
-    """Tell whether a server does not know a key, or knows it as inactive; what the key may do does not matter.
+    """Tell whether a server does not know a key, or knows it as inactive, whatever the key may do.
 
     Args:
         server: The server, with the key.

@@ -496,6 +496,24 @@ class Secrets:
         answer = self.request("POST", f"auth/token/create/{TOKEN_ROLE}", body) or {}
         return Secret(answer["auth"]["client_token"])
 
+    def opens(self, token: Secret, path: str) -> bool:
+        """Tell whether a token reads a path; what it reads is thrown away.
+
+        Args:
+            token: The token.
+            path: API path below ``/v1/``.
+
+        Raises:
+            DjopsError: As :meth:`request`, for anything but a refusal.
+        """
+        try:
+            self._exchange("GET", path, None, token=token)
+        except _RefusedError as error:
+            if error.status in (HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND):
+                return False
+            raise self._explained(error, "GET", path) from None
+        return True
+
     def revoke_token(self, token: Secret) -> None:
         """End a token that :meth:`mint_token` made; nothing happens when it has ended already.
 

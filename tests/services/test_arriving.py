@@ -245,3 +245,99 @@ def test_what_is_refused_before_anything_happens(up: DemoUnderTest, tmp_path: Pa
     )
     assert asked.answer["errors"][0]["code"] == "E_CONFIRM"
     assert up.site.project_file.read_text() == before
+
+
+# The set-up, looked at by the person herself
+
+
+@pytest.fixture(scope="module")
+def settled(up: DemoUnderTest, brought_in: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Omar's own directory, a repository with the pipeline's code."""
+    place = tmp_path_factory.mktemp("omar")
+    bundle, link = again(up, brought_in, "omar")
+    for file in (brought_in / "pages" / "omar").iterdir():
+        (place / file.name).write_text(file.read_text())
+    subprocess.run(["git", "init", "-q"], cwd=place, check=True)
+    arriving.arrive(bundle, link, place)
+    return place
+
+
+def codes(place: Path) -> dict[str, str]:
+    done = djops("doctor", "--json", cwd=place)
+    assert done.status == (2 if done.answer["data"]["findings"] else 0), done.stdout
+    return {one["code"]: f"{one['where']} {one['message']}" for one in done.answer["data"]["findings"]}
+
+
+def test_who_am_i(settled: Path) -> None:
+    told = djops("whoami", "--json", cwd=settled).answer["data"]
+    assert told["account"] == "omar@%"
+    assert told["roles"] == ["imaging:viewer"]
+    assert told["tls"] == "TLSv1.3"
+    assert told["may"] == {"imaging": ["read"], "session": ["read"], "subject": ["read"]}
+    assert (list(told["stores"]), told["powers"], told["failure"]) == (["main"], [], None)
+    assert "imaging  read" in djops("whoami", cwd=settled).stdout
+
+
+def test_a_good_set_up_has_no_findings(settled: Path) -> None:
+    assert codes(settled) == {}
+
+
+def test_everything_that_is_wrong_is_named(settled: Path, up: DemoUnderTest) -> None:
+    folder, password = settled / ".secrets", settled / ".secrets" / "database.password"
+    secret = password.read_text()
+    try:
+        (folder / "storage.access_key").write_text("x")
+        (settled / "dj_local_conf.json").write_text("{}")
+        (settled / "stray.py").write_text(f'x = "<blob@>"\np = "{secret}"\n')
+        identity = ("-c", "user.name=t", "-c", "user.email=t@example.org")
+        subprocess.run(["git", "add", "stray.py"], cwd=settled, check=True)
+        subprocess.run(["git", *identity, "commit", "-qm", "x"], cwd=settled, check=True)
+        (settled / "stray.py").write_text('x = "<blob@>"\n')
+        (settled / ".gitignore").rename(settled / "gitignore")
+        password.chmod(0o644)
+        (folder / "stores.main.secret_key").rename(folder / "stores.main.secret")
+        found = codes(settled)
+        assert found.keys() == {
+            "W_IGNORED", "W_MODE", "W_GIT", "W_NO_SECRETS", "W_STORE", "W_CODEC"
+        }  # fmt: skip
+        assert found["W_CODEC"].startswith(f"{settled / 'stray.py'}:1 ")
+        shown = djops("doctor", cwd=settled)
+        assert secret not in shown.stdout + shown.stderr
+        assert "stands in the history" in shown.stdout
+    finally:
+        (folder / "storage.access_key").unlink()
+        (settled / "dj_local_conf.json").unlink()
+        (settled / "gitignore").rename(settled / ".gitignore")
+        (folder / "stores.main.secret").rename(folder / "stores.main.secret_key")
+        password.chmod(0o600)
+
+
+def test_rights_that_are_not_as_the_page_says(settled: Path) -> None:
+    page = settled / "djops-welcome.json"
+    text = page.read_text()
+    told = json.loads(text)
+    told["rights"] |= {"imaging": ["read", "insert"], "subject": []}
+    page.write_text(json.dumps(told))
+    try:
+        done = djops("doctor", "--json", cwd=settled)
+    finally:
+        page.write_text(text)
+    found = [one["message"] for one in done.answer["data"]["findings"] if one["code"] == "W_RIGHTS"]
+    assert [message.partition(" than")[0] for message in found] == [
+        "you may less with imaging", "you may more with subject"
+    ]  # fmt: skip
+
+
+def test_a_password_that_is_not_taken(settled: Path) -> None:
+    password = settled / ".secrets" / "database.password"
+    kept_text = password.read_text()
+    password.write_text("wrong")
+    try:
+        assert "W_DATABASE" in codes(settled)
+        assert djops("whoami", cwd=settled).status == 2
+    finally:
+        password.write_text(kept_text)
+
+
+def test_without_anything(tmp_path: Path) -> None:
+    assert {"W_NO_SETTINGS", "W_DATABASE"} <= codes(tmp_path).keys()
