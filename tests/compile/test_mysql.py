@@ -13,6 +13,7 @@ from djops.compile.sql import schema_pattern, unescape_pattern
 from djops.errors import NameRefusedError
 from djops.model.graph import PipelineGraph, TableName
 from djops.model.names import LINEAGE_TABLE, Tier
+from djops.model.project import Sandboxes
 from djops.model.roles import Capability, RoleModel
 from djops.systems.resources import load_roles
 from tests.support.mysql_meaning import Meaning, may, pattern_matches
@@ -99,6 +100,23 @@ def test_a_pattern_means_its_own_schema_alone(schema: str, other: str) -> None:
     assert pattern_matches(pattern, schema)
     assert pattern_matches(pattern, other) == (schema == other)
     assert unescape_pattern(pattern) == schema
+
+
+def test_a_sandbox_has_one_spelling_and_needs_wildcards() -> None:
+    assert schema_pattern("dev_alice_*") == r"dev\_alice\_%"
+    assert schema_pattern("dev_a" + "b" * 55 + "_*")[-3:] == r"\_%"
+    with pytest.raises(NameRefusedError, match="partial_revokes"):
+        schema_pattern("dev_alice_*", escape=False)
+    with pytest.raises(NameRefusedError, match="65 characters"):
+        schema_pattern("dev_a" + "b" * 56 + "_*")
+
+
+def test_an_admin_passes_on_reading_in_a_sandbox_and_nothing_else() -> None:
+    people = {"alice": [{"role": "developer", "on": "ephys"}], "erin": [{"role": "admin", "on": "all"}]}
+    wanted = project(people, ["ephys"]).model_copy(update={"sandboxes": Sandboxes()})
+    _, state = compiled(wanted, pipeline({"ephys": []}))
+    passed = {edge.role.user for edge, admin in state.edges.items() if admin}
+    assert {name for name in passed if name.startswith("dev_")} == {"dev_alice_*:viewer"}
 
 
 def test_a_name_that_is_too_long_with_its_escapes_is_refused() -> None:

@@ -37,6 +37,7 @@ def test_the_owner_has_everything_admins_nearly_and_others_nothing() -> None:
             "dora": DEVELOPER,
             "bob": [{"role": "viewer", "on": "all"}, {"role": "operator", "on": ["*_*", "dev_*"]}],
             "gail": [{"role": "viewer", "on": "dev_alice_*"}],
+            "anna": [{"role": "analyst", "on": "dev_alice_*"}],
             "erin": [{"role": "admin", "on": "all"}],
         }
     )
@@ -47,6 +48,8 @@ def test_the_owner_has_everything_admins_nearly_and_others_nothing() -> None:
     assert held(wanted, "bob", "dev_alice_*") == frozenset()
     assert held(wanted, "gail", "dev_alice_*") == {Capability.READ}
     assert held(wanted, "gail", "dev_dora_*") == frozenset()
+    # Such a grant is refused; if it came through all the same, it would not write.
+    assert held(wanted, "anna", "dev_alice_*") == {Capability.READ}
     assert held(wanted, "erin", "dev_alice_*") == owner - {Capability.COLLECT} | {Capability.GRANT}
 
 

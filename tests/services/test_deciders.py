@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -14,7 +15,7 @@ from djops.compile.rights import compile_rights
 from djops.compile.s3 import compile_s3, iam_path
 from djops.model.graph import PipelineGraph, TableName
 from djops.model.names import sandbox_stem
-from djops.model.project import Project
+from djops.model.project import Project, Sandboxes
 from djops.proof.iam_state import BLOCKS, CatalogBucket, CatalogUser, IamCatalog
 from djops.services import evidence, verify
 from djops.services.access import Wanted
@@ -110,6 +111,34 @@ def test_what_is_not_compiled_is_noticed() -> None:
             replace(catalog, defaults=catalog.defaults - {edge}), None,
         )  # fmt: skip
         assert verify.compare(less, verify.Choice()).disagreements, edge
+
+
+ALICE, OWN = AccountId("alice"), AccountId("dev_alice_*:sandbox")
+BEYOND: dict[str, tuple[Held, tuple[str, str]]] = {
+    "somebody else gets in": (
+        Held(AccountId("bob"), Scope(r"dev\_alice\_%")), ("T_CLOSURE", "bob")
+    ),
+    "somebody else gets into one schema": (
+        Held(AccountId("bob"), Scope(r"dev\_alice\_test")), ("T_CLOSURE", "bob")
+    ),
+    "the owner gets into everybody's": (Held(ALICE, Scope(r"dev\_%")), ("T_WILDCARD", "alice")),
+    "the owner gets into her namesake's": (Held(ALICE, Scope(r"dev\_alice%")), ("T_WILDCARD", "alice")),
+    "a spelling that opens more": (Held(OWN, Scope("dev_alice_%")), ("T_WILDCARD", OWN.user)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", BEYOND)
+def test_what_goes_beyond_a_sandbox_is_noticed(case: str) -> None:
+    people = {"alice": [{"role": "developer", "on": "ephys"}], "bob": [{"role": "viewer", "on": "ephys"}]}
+    wanted = project(people, ["ephys"]).model_copy(update={"sandboxes": Sandboxes()})
+    found = compiled(wanted, GRAPH)
+    assert verify.compare(found, verify.Choice(), passwords=()).agrees
+    held, violation = BEYOND[case]
+    catalog = found.mysql.catalog
+    more = replace(catalog, privileges={**catalog.privileges, held: frozenset({"SELECT"})})
+    now = evidence.assemble(found.site, found.wanted, found.graph, found.inventory, more, None)
+    verdict = verify.compare(now, verify.Choice(), passwords=())
+    assert violation in {(one.theorem, one.who) for one in verdict.violations}
 
 
 def test_what_a_trial_makes_is_no_violation() -> None:

@@ -42,6 +42,8 @@ SERVICES: dict[str, list[dict[str, Any]]] = {
     "robot": [{"role": "worker", "on": "ephys"}],
     "rig": [{"role": "ingest", "on": ["session", "imaging"]}],
     "sweeper": [{"role": "janitor", "on": "ephys"}],
+    "web": [{"role": "navigator", "on": ["session", HOSTILE]}],
+    "ai": [{"role": "agent", "on": "imaging", "until": "2099-12-31"}],
     "cura": [{"role": "curator", "on": "session"}],
 }
 CURATOR = {
