@@ -1,4 +1,4 @@
-"""Prints the table; ``python -m bench [start|up|plan]...`` for some of it."""
+"""Prints the table; ``python -m bench [start|up|plan|access|growth|peers]...`` for some of it."""
 
 from __future__ import annotations
 
@@ -7,18 +7,23 @@ import platform
 import statistics
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from bench import plan, start, up
+from bench import access, growth, peers, plan, start, up
 from bench.timing import Pair
 from djops.report.table import table
 
-MEASURES: Mapping[str, Callable[[Path], Pair]] = {
-    "start": lambda place: start.measure(),
-    "up": up.measure,
-    "plan": plan.measure,
+MEASURES: Mapping[str, Callable[[Path], Sequence[Pair | str]]] = {
+    "start": lambda place: [start.measure()],
+    "up": lambda place: [up.measure(place)],
+    "plan": lambda place: [plan.measure(place)],
+    "access": lambda place: access.measure(place, plan.PEOPLE, plan.SCHEMAS),
+    "verify": lambda place: access.verifying(place),
+    "growth": growth.measure,
+    "peers": peers.measure,
 }
+"""What each prints: lines of the table, and sentences below it."""
 
 
 def machine() -> str:
@@ -51,16 +56,18 @@ def row(pair: Pair) -> tuple[str, ...]:
 def main() -> None:
     """Measure and print."""
     wanted = sys.argv[1:] or list(MEASURES)
-    pairs = []
+    found: list[Pair | str] = []
     for name in wanted:
         print(f"measuring: {name} ...", file=sys.stderr)
         with tempfile.TemporaryDirectory(prefix="djops-bench-") as place:
             Path(place).chmod(0o711)
-            pairs.append(MEASURES[name](Path(place)))
+            found += MEASURES[name](Path(place))
     print(machine())
     print()
     header = ["measured", "median", "against", "median", "ratio", "goal", "", "rounds"]
-    print(table(header, [row(pair) for pair in pairs], right=[1, 3, 4, 5, 7]))
+    print(table(header, [row(one) for one in found if isinstance(one, Pair)], right=[1, 3, 4, 5, 7]))
+    print()
+    print("\n".join(one for one in found if isinstance(one, str)))
 
 
 if __name__ == "__main__":

@@ -8,11 +8,12 @@ nothing. Both are timed as programs, from their start to their end.
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+
+import yaml
 
 from bench.timing import Pair, in_turns
 from bench.up import djops, purge
@@ -87,55 +88,69 @@ def parent_of(number: int) -> int | None:
     return number - 1 if number % 5 else None
 
 
-def write_project(project: Path) -> None:
-    """Write a pipeline and its project file."""
+def write_project(
+    project: Path, people: int = PEOPLE, schemas: int = SCHEMAS, *, location: str = "lab"
+) -> None:
+    """Write a pipeline and its project file.
+
+    Args:
+        project: Where to.
+        people: How many people, each with three grants.
+        schemas: How many schemas, in chains of five.
+        location: The store's location.
+    """
     package = project / "src" / "lab"
     package.mkdir(parents=True)
     (package / "__init__.py").touch()
-    for number in range(SCHEMAS):
+    for number in range(schemas):
         above = parent_of(number)
         imports = "" if above is None else f"from lab import part_{above:02}\n"
         parent = "" if above is None else f"\n    ---\n    -> part_{above:02}.Session.proj(up='session')"
         text = MODULE.format(imports=imports, schema=schema_name(number), parent=parent)
         text = text.replace("\n    ---\n    note", "\n    note") if parent else text
         (package / f"part_{number:02}.py").write_text(text)
-    people = {f"person{number:04}": {"grants": grants_of(number)} for number in range(PEOPLE)}
     content = {
         "version": 1,
         "project": PROJECT,
         "pipeline": {"package": "lab"},
         "environments": {"local": {"target": "local"}},
-        "stores": {"main": {"protocol": "s3", "bucket": "djops-bench", "location": "lab"}},
-        "schemas": {schema_name(number): {"stage": "development"} for number in range(0, SCHEMAS, 7)},
-        "people": people,
+        "stores": {"main": {"protocol": "s3", "bucket": "djops-bench", "location": location}},
+        "schemas": {schema_name(number): {"stage": "development"} for number in range(0, schemas, 7)},
+        "people": {f"person{number:04}": {"grants": grants_of(number, schemas)} for number in range(people)},
     }
-    # JSON is YAML, and this much of it is written at once.
-    (project / "djops.yaml").write_text(json.dumps(content, indent=1))
+    dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+    text = yaml.dump(content, Dumper=dumper, sort_keys=False, default_flow_style=False)
+    (project / "djops.yaml").write_text(text)
 
 
-def grants_of(number: int) -> list[dict[str, object]]:
-    """Return what one person holds: two roles on three schemas."""
+def grants_of(number: int, schemas: int) -> list[dict[str, object]]:
+    """Return what one person holds: three roles, each on a schema of its own."""
     role = ROLES[number % len(ROLES)]
-    first = [schema_name((number * 7 + step * 11) % SCHEMAS) for step in range(2)]
+    # Developers work on schemas in development only: every seventh is.
+    first = [(number * 7 + step * 11) % schemas for step in range(2)]
     if role == "developer":
-        first = [schema_name(number * 7 % SCHEMAS // 7 * 7)]
-    other = next(
-        name for step in range(3) if (name := schema_name((number * 3 + step) % SCHEMAS)) not in first
-    )
-    return [{"role": role, "on": first}, {"role": "viewer", "on": other}]
+        first = [one // 7 * 7 for one in first]
+    other = next(one for step in range(3) if (one := (number * 3 + step) % schemas) not in first)
+    roles = [(role, one) for one in dict.fromkeys(first)] + [("viewer", other)]
+    return [{"role": name, "on": schema_name(one)} for name, one in roles]
 
 
-def make_tables(project: Path) -> None:
-    """Declare the pipeline by hand, as the administrator."""
+def make_tables(project: Path, schemas: int = SCHEMAS) -> None:
+    """Declare the pipeline by hand, as the administrator.
+
+    Args:
+        project: Where the project file is.
+        schemas: How many schemas there are.
+    """
     from djops.services.site import open_site
     from djops.systems.local.mysql import grant_manager
     from djops.systems.mysql import Mysql
 
     site = open_site(project / "djops.yaml")
     assert site.mysql_root
-    grant_manager(site.mysql_root, [schema_name(number) for number in range(SCHEMAS)])
+    grant_manager(site.mysql_root, [schema_name(number) for number in range(schemas)])
     with Mysql(site.mysql) as mysql:
-        for number in range(SCHEMAS):
+        for number in range(schemas):
             above = parent_of(number)
             parent = (
                 ""

@@ -1,14 +1,16 @@
 """Records what a plan asks the servers, and asks the same again without djops' thinking.
 
-``python -m bench.requests record DJOPS_YAML FILE`` and then ``replay DJOPS_YAML FILE``. The file holds
-statements, calls and paths, and no secret: connections are opened from the lab's own files.
+``python -m bench.requests record DJOPS_YAML FILE`` and then ``replay DJOPS_YAML FILE``; ``record-grant``
+writes down what a ``djops grant`` sends. The file holds statements, calls and paths, and no secret:
+connections are opened from the lab's own files.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -17,11 +19,12 @@ from unittest import mock
 READERS = 8
 
 
-def record(project_file: Path) -> dict[str, list[Any]]:
-    """Make a plan and write down every request.
+def record(project_file: Path, work: Callable[[Path], object] | None = None) -> dict[str, list[Any]]:
+    """Make a plan, or do something else, and write down every request.
 
     Args:
         project_file: The ``djops.yaml`` of a lab that is up.
+        work: What to do instead of a plan.
 
     Returns:
         SQL statements, S3 calls and paths on the secrets server, in order.
@@ -29,8 +32,6 @@ def record(project_file: Path) -> dict[str, list[Any]]:
     import botocore.client
     import pymysql.cursors
     import requests
-
-    from djops.services import access, project
 
     seen: dict[str, list[Any]] = {"sql": [], "s3": [], "http": []}
     execute, call = pymysql.cursors.Cursor.execute, botocore.client.BaseClient._make_api_call  # type: ignore[attr-defined]
@@ -52,11 +53,32 @@ def record(project_file: Path) -> dict[str, list[Any]]:
         mock.patch.object(pymysql.cursors.Cursor, "execute", note_sql),
         mock.patch.object(botocore.client.BaseClient, "_make_api_call", note_call),
         mock.patch.object(requests.Session, "request", note_request),
-        access.opened(project.load(project_file)) as (servers, wanted),
     ):
-        access.make_plan(servers, wanted)
+        (work or plan)(project_file)
     seen["http"] = [one for one in seen["http"] if "login" not in one[1]]
     return seen
+
+
+def plan(project_file: Path) -> None:
+    """Make a plan."""
+    from djops.services import access, project
+
+    with access.opened(project.load(project_file)) as (servers, wanted):
+        access.make_plan(servers, wanted)
+
+
+def grant(project_file: Path) -> None:
+    """Grant something and take it back; only the first is of use to whoever records."""
+    from click.testing import CliRunner
+
+    from djops.cli.grant import command
+
+    done = CliRunner().invoke(command, [*GRANT, "--yes", "-C", str(project_file.parent)])
+    if done.exit_code:
+        raise SystemExit(done.output)
+
+
+GRANT = ("person0003", "viewer", "lab_part_00")
 
 
 def replay(project_file: Path, seen: dict[str, list[Any]]) -> None:
@@ -82,8 +104,9 @@ def ask_mysql(connection: Any, statements: Sequence[str]) -> None:
     server = pymysql.connect(**options, password=connection.password.reveal(), ssl_ca=str(connection.ca))
     with server, server.cursor() as cursor:
         for statement in statements:
-            cursor.execute(statement)
-            cursor.fetchall()
+            with contextlib.suppress(pymysql.MySQLError):
+                cursor.execute(statement)
+                cursor.fetchall()
 
 
 def ask_s3(connection: Any, calls: Sequence[tuple[str, str, dict[str, Any]]]) -> None:
@@ -121,14 +144,15 @@ def ask_secrets(connection: Any, requests_made: Sequence[tuple[str, str]]) -> No
     answer = session.post(f"{connection.address}/v1/auth/approle/login", json=login).json()
     session.headers["X-Vault-Token"] = answer["auth"]["client_token"]
     for method, path in requests_made:
+        # Without a body the server refuses what would change something, which takes as long.
         session.request(method, f"{connection.address}{path}")
 
 
 def main() -> None:
     """Record or replay."""
     what, project_file, file = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
-    if what == "record":
-        file.write_text(json.dumps(record(project_file)))
+    if what.startswith("record"):
+        file.write_text(json.dumps(record(project_file, grant if what == "record-grant" else None)))
     else:
         replay(project_file, json.loads(file.read_text()))
 

@@ -85,6 +85,16 @@ def atoms(document: Document | None, effect: str) -> frozenset[Atom]:
     return frozenset(found)
 
 
+def allows(document: Document | None) -> bool:
+    """Tell whether a policy has anything to allow.
+
+    Args:
+        document: A policy; ``None`` for none.
+    """
+    statements = listed((document or {}).get("Statement"))
+    return any(isinstance(one, Mapping) and one.get("Effect") == "Allow" for one in statements)
+
+
 def _atoms_of(statement: Mapping[str, Any]) -> Iterable[Atom]:
     rest = {k: v for k, v in statement.items() if k not in ("Effect", "Action", "Resource", "Sid")}
     prefixes: Sequence[str] = [""]

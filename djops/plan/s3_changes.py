@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from djops.compile.packing import atoms, listed, without
+from djops.compile.packing import allows, atoms, listed, without
 from djops.compile.s3 import POLICY_NAME, Bucket, Document, IamUser
 from djops.plan.change import Change, Phase, Risk, Told
 from djops.plan.operations import AwsCall, KeepKey, MarkSecret, Operation, StorePassword
@@ -20,6 +20,9 @@ STORES_FACT = "s3_stores"
 
 ADOPTED_FACT = "s3_adopted_keys"
 """Beside a secret: ids of keys from before djops took the user over, which hold for the time being."""
+
+ROTATED_FACT = "s3_rotated_keys"
+"""Beside a secret: ids of keys from before a rotation, which hold for the time being."""
 
 BLOCKS = ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets")
 
@@ -39,6 +42,8 @@ def policy_risk(before: Document | None, after: Document | None) -> Risk:
     Returns:
         ``NARROWS`` when nothing is opened, ``WIDENS`` otherwise.
     """
+    if before is None:  # as for everybody of a new project
+        return Risk.WIDENS if allows(after) else Risk.NARROWS
     opens = atoms(after, "Allow") - atoms(before, "Allow") or atoms(before, "Deny") - atoms(after, "Deny")
     return Risk.WIDENS if opens else Risk.NARROWS
 
@@ -323,6 +328,15 @@ def adopted_keys(facts: Mapping[str, str]) -> tuple[str, ...]:
         facts: What is recorded beside a secret.
     """
     return tuple(key for key in facts.get(ADOPTED_FACT, "").split(",") if key)
+
+
+def held_keys(facts: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the ids of keys that hold beside the one that is handed out.
+
+    Args:
+        facts: What is recorded beside a secret.
+    """
+    return (*adopted_keys(facts), *(key for key in facts.get(ROTATED_FACT, "").split(",") if key))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,42 @@
+"""How figures grow with the people: doubling them at most doubles what each takes."""
+
+from __future__ import annotations
+
+import statistics
+from pathlib import Path
+
+from bench import consortium
+from bench.access import ROUNDS
+from bench.consortium import Consortium
+from bench.timing import Pair, timed
+from djops.model import loading
+from djops.plan.mysql_changes import CreateAccount
+
+SIZES = ((500, 50), (1_000, 50), (2_000, 50), (4_000, 50), (5_000, 200))
+
+
+def measure(place: Path) -> list[Pair | str]:
+    """Compile and plan at several sizes, from empty, asking no server; and count what would be sent.
+
+    Args:
+        place: An empty directory.
+    """
+    lines: list[Pair | str] = []
+    for people, schemas in SIZES:
+        folder = place / f"{people}-{schemas}"
+        folder.mkdir()
+        lines.append(_line(consortium.written(folder, people, schemas)))
+    return lines
+
+
+def _line(found: Consortium) -> str:
+    text, wanted = found.project_file.read_text(), found.wanted()
+    took = statistics.median(timed(lambda: consortium.plan_from_empty(wanted)) for _ in range(ROUNDS))
+    parsing = statistics.median(timed(lambda: loading.load(text, "djops.yaml")) for _ in range(ROUNDS))
+    changes = [one for one in consortium.plan_from_empty(wanted).changes if one.system == "mysql"]
+    sent = len(consortium.statements(changes, {}))
+    made = sum(isinstance(one, CreateAccount) for one in changes)
+    return (
+        f"{found.size}: compile and plan {took:.2f} s, parse the YAML {parsing:.2f} s "
+        f"({took / parsing:.2f}); {sent:,} statements, {made:,} of them accounts"
+    )

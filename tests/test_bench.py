@@ -1,0 +1,64 @@
+"""The bench's consortium: what is sent grows with the people, and roles active in a session stay few."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bench import consortium, growth
+from bench.access import pairs
+from djops.plan.change import Change, Plan
+from djops.plan.mysql_changes import CreateAccount, GrantRole, SetDefaultRoles
+from djops.services import access
+
+SCHEMAS = 10
+
+
+@pytest.fixture(scope="module")
+def plans(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Plan]:
+    found = {
+        people: consortium.written(tmp_path_factory.mktemp(str(people)), people, SCHEMAS)
+        for people in (40, 80)
+    }
+    return {people: consortium.plan_from_empty(one.wanted()) for people, one in found.items()}
+
+
+def test_twice_the_people_at_most_twice_the_statements(plans: dict[int, Plan]) -> None:
+    few, many = (len(consortium.statements(mysql(plan), {})) for plan in plans.values())
+    assert few < many <= 2 * few
+
+
+def test_a_role_is_given_to_all_its_members_at_once(plans: dict[int, Plan]) -> None:
+    roles = [
+        sum(isinstance(one, GrantRole) and not one.inner for one in plan.changes) for plan in plans.values()
+    ]
+    assert roles[0] <= roles[1] <= SCHEMAS * 5, "what there is to give does not grow with the people"
+
+
+def test_few_roles_are_active_in_a_session(plans: dict[int, Plan]) -> None:
+    defaults = [len(one.wanted) for one in plans[80].changes if isinstance(one, SetDefaultRoles)]
+    assert len(defaults) == 80 and max(defaults) <= 3
+
+
+def test_the_floor_gives_the_same_people_the_same_schemas(tmp_path: Path) -> None:
+    wanted = consortium.written(tmp_path, 20, SCHEMAS).wanted()
+    compiled = access.compile_all(wanted, "local", wanted.graph, consortium.tables(wanted))
+    cells = {(person, schema) for person, schema, _ in pairs(wanted, compiled)}
+    rights = {(right.principal, right.schema) for right in compiled.rights.rights}
+    assert cells <= rights and len(cells) > 2 * 20
+    assert {person for person, _ in cells} == set(wanted.project.principals)
+
+
+def test_growth_is_told_line_by_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(growth, "SIZES", ((10, SCHEMAS), (20, SCHEMAS)))
+    monkeypatch.setattr(growth, "ROUNDS", 1)
+    lines = growth.measure(tmp_path)
+    assert [str(line).split(":")[0] for line in lines] == ["10 x 10", "20 x 10"]
+    assert "20 of them accounts" in str(lines[1])
+
+
+def mysql(plan: Plan) -> list[Change]:
+    found = [change for change in plan.changes if change.system == "mysql"]
+    assert any(isinstance(change, CreateAccount) for change in found)
+    return found
