@@ -315,6 +315,27 @@ def test_as_text(place: Place) -> None:
     assert text.endswith("1 account can be taken over; nothing was changed.\n")
 
 
+QUESTIONS: Mapping[tuple[str, ...], tuple[int, str]] = {
+    ("who", "can", "read", "ephys"): (0, "anna@10.9.%: SELECT on `ephys`.*"),
+    ("who", "--matrix"): (0, "everything of lab, statement 1"),
+    ("can", "anna", "read", "ephys"): (1, "there is no person or service 'anna'"),
+    ("explain", "anna", "read", "ephys"): (1, "there is no person or service 'anna'"),
+    ("expire",): (0, ""),
+    ("drift",): (2, f"database administrator: DROP USER ''@'{ELSEWHERE}'"),
+    ("verify", "--static"): (2, "it does not stand in djops.yaml"),
+    ("plan",): (0, "mysql: boss"),
+}
+"""What is asked of a server that nobody takes care of yet: exit status, and what must be said."""
+
+
+@pytest.mark.parametrize("question", QUESTIONS, ids=" ".join)
+def test_other_commands_have_answers_before(place: Place, question: tuple[str, ...]) -> None:
+    run = invoke(*question, "--json", "-C", place.repository)
+    status, told = QUESTIONS[question]
+    assert (run.status, "E_BUG" in run.stdout) == (status, False), run.stdout
+    assert json.dumps(told)[1:-1] in run.stdout
+
+
 # Writing
 
 
@@ -431,6 +452,27 @@ def test_whom_djops_manages_already_is_left_alone(place: Place, taken: Evidence)
     assert (run.status, run.answer["data"]["proposals"]) == (0, [])
     assert run.answer["data"]["left"] == [{"account": "vera", "why": adoption._HOLDS}]
     assert place.run("adopt", "--apply", "-y", "vera").answer["data"].get("applied", 0) == 0
+
+
+AFTER: Mapping[tuple[str, ...], tuple[int, str]] = {
+    ("who", "can", "insert", "ephys"): (0, "people.anna.grants[0]: analyst on ephys"),
+    ("can", "anna", "insert", "ephys"): (0, "people.anna.grants[0]: analyst on ephys"),
+    ("can", "anna", "delete", "ephys"): (2, "operator"),
+    ("explain", "anna", "insert", "ephys.Recording"): (0, "INSERT on ephys._recording"),
+    ("explain", "vera", "insert", "imaging.Scan"): (2, "djops grant vera"),
+    ("expire",): (0, ""),
+    ("drift",): (2, "shadowing account"),
+    ("adopt",): (2, "kim"),
+}
+"""The same once most are taken over; two are not."""
+
+
+@pytest.mark.parametrize("question", AFTER, ids=" ".join)
+def test_other_commands_have_answers_after(place: Place, taken: Evidence, question: tuple[str, ...]) -> None:
+    run = invoke(*question, "--json", "-C", place.repository)
+    status, told = AFTER[question]
+    assert (run.status, "E_BUG" in run.stdout) == (status, False), run.stdout
+    assert json.dumps(told)[1:-1] in run.stdout
 
 
 # A crash at each step
