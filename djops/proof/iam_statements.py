@@ -73,9 +73,15 @@ class ActionSet:
         self._everything = next(stars, None)
         self._written = {pattern.lower(): pattern for pattern in patterns if ":" in pattern}
         self._patterns = PatternSet(self._written, dialect)
+        self._known: dict[str, str | None] = {}
 
     def first(self, action: str) -> str | None:
         """Return a pattern that matches, as it was written, or ``None``."""
+        if action not in self._known:
+            self._known[action] = self._first(action)
+        return self._known[action]
+
+    def _first(self, action: str) -> str | None:
         if self._everything is not None:
             return self._everything
         found = self._patterns.first(action.lower())
@@ -133,9 +139,11 @@ class Statement:
         if self.puzzle:
             return Reading(self.effect, None, f"{self.name}: {self.puzzle}")
         action = self._action(request.action)
+        if action is None:  # as it is with most: the rest takes longer
+            return Reading(self.effect, False, self.name)
         unresolved = self.variables and self._unresolved(request)
         resource = "what cannot be told" if unresolved else self._resource(request)
-        if action is None or resource is None:
+        if resource is None:
             return Reading(self.effect, False, self.name)
         concerned = True if who is None else self._concerns(who)
         if concerned is False:
