@@ -48,6 +48,7 @@ class Account:
         second_password: Whether an older password is valid as well; not compared.
         expired: Whether the password must be changed before anything else can be done; not compared.
         adopted: Whether djops took it over and lets its old password hold for the time being; not compared.
+        rotating: Whether its password was renewed and the old one holds for the time being; not compared.
     """
 
     kind: Kind | None
@@ -62,6 +63,7 @@ class Account:
     second_password: bool = field(default=False, compare=False)
     expired: bool = field(default=False, compare=False)
     adopted: bool = field(default=False, compare=False)
+    rotating: bool = field(default=False, compare=False)
 
 
 class Event(NamedTuple):

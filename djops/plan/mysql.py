@@ -27,6 +27,7 @@ from djops.plan.mysql_changes import (
     SetDefaultRoles,
     SetPassword,
 )
+from djops.plan.rotation import HandOutPassword
 
 _NOBODY = Account(kind=None, project=None)
 
@@ -47,11 +48,13 @@ class Reasons:
         edges: Reasons for each membership of a person or service.
         secret_of: Where each person's or service's credentials are kept.
         ended: Reasons for each membership that only grants which are over gave.
+        renewed: Whose password is being renewed, and was not handed out when djops last ended.
     """
 
     edges: Mapping[tuple[str, str], tuple[str, ...]] = field(default_factory=dict)
     secret_of: Mapping[str, str] = field(default_factory=dict)
     ended: Mapping[tuple[str, str], tuple[str, ...]] = field(default_factory=dict)
+    renewed: frozenset[str] = frozenset()
 
     def edge(self, edge: Edge, accounts: Mapping[AccountId, Account]) -> tuple[str, ...]:
         """Return why ``edge`` is wanted."""
@@ -196,8 +199,11 @@ def _account_changes(
             why = "credentials are handed out from the secrets server only"
             keeps = there.adopted and not there.second_password and not there.expired
             retain = keeps and there.plugin == account.plugin
-            yield SetPassword(name=name, account=account, secret=secret, retain=retain, why=(why,))
-        if there is not None and there.second_password and not there.adopted:
+            if there.rotating and name.user in reasons.renewed and not there.expired:
+                yield HandOutPassword(name=name, account=account, secret=secret, why=(why,))
+            else:
+                yield SetPassword(name=name, account=account, secret=secret, retain=retain, why=(why,))
+        if there is not None and there.second_password and not (there.adopted or there.rotating):
             yield DiscardPassword(name=name, why=("credentials are handed out from the secrets server only",))
         if there is not None and _guard(there) != _guard(account):
             yield AlterAccount(name=name, found=there, wanted=account, why=("its protection was changed",))

@@ -95,13 +95,29 @@ class StorePassword:
     Attributes:
         path: Path below the mount of the secrets server.
         user: The database account it is for.
+        field: Name of the field.
     """
 
     path: str
     user: str
+    field: str = "database.password"
 
     def __str__(self) -> str:
-        return f"secrets: keep a new password for {self.user} at {self.path} unless there is one"
+        return f"secrets: keep a new password for {self.user} at {self.path}#{self.field} unless there is one"
+
+
+@dataclass(frozen=True)
+class KeepNextPassword:
+    """Hand out the password that was kept beside, if there is one, in the place of the present one.
+
+    Attributes:
+        path: Path below the mount of the secrets server.
+    """
+
+    path: str
+
+    def __str__(self) -> str:
+        return f"secrets: hand out the new password at {self.path}"
 
 
 @dataclass(frozen=True)
@@ -169,4 +185,6 @@ class EndSession:
         return f"mysql: KILL every session of {self.user}"
 
 
-Operation = Sql | AwsCall | StorePassword | MarkSecret | NotePassword | VaultCall | EndSession
+Operation = (
+    Sql | AwsCall | StorePassword | KeepNextPassword | MarkSecret | NotePassword | VaultCall | EndSession
+)

@@ -17,8 +17,8 @@ from djops.plan.s3_changes import (
     Detach,
     ProtectBucket,
     PutPolicy,
-    adopted_keys,
     canonical,
+    held_keys,
 )
 from djops.plan.s3_managed import ONE_POLICY, orphans, repack
 
@@ -89,7 +89,7 @@ def _key_changes(name: str, found: IamUser, keep: KeepKey, facts: Mapping[str, s
     kept = facts.get(KEY_FACT, "")
     filed = facts.get(STORES_FACT, "") == ",".join(keep.stores)
     usable = found.keys.get(kept, False) and filed
-    for key in (key for key in found.keys if key not in adopted_keys(facts)):
+    for key in (key for key in found.keys if key not in held_keys(facts)):
         if key != kept or not usable:
             yield DeleteKey(
                 name=name, key=key, keep=keep, why=("only the key kept in the secrets server is valid",)

@@ -12,6 +12,7 @@ from djops.plan.change import Change
 from djops.plan.operations import (
     AwsCall,
     EndSession,
+    KeepNextPassword,
     MarkSecret,
     NotePassword,
     Operation,
@@ -73,7 +74,7 @@ def touched(operation: Operation) -> Touched:
             return Touched(frozenset({_secret_of(operation.path)}))
         case AwsCall():
             return _touched_by_call(operation)
-        case StorePassword() | MarkSecret() | NotePassword():
+        case StorePassword() | KeepNextPassword() | MarkSecret() | NotePassword():
             return Touched(frozenset({f"secret:{operation.path}"}))
 
 

@@ -28,6 +28,7 @@ from djops.plan.expiry import Ended, what_ended
 from djops.plan.mysql import Reasons, diff_mysql
 from djops.plan.mysql_changes import CHANGED_FACT, STATE_FACT, EndSessions
 from djops.plan.operations import KeepKey
+from djops.plan.rotation import ROTATING
 from djops.plan.s3 import diff_s3
 from djops.plan.vault import diff_vault
 from djops.services.applying import Applied as Applied
@@ -128,7 +129,9 @@ def plan_of(servers: Servers, wanted: Wanted, standing: Standing, adoption: Adop
     known = {name for name, beside in facts.items() if _in_force(beside, found.mysql, AccountId(name, host))}
     # Whatever is kept from before, it is not the password of an account that somebody else made.
     known -= {account.user for account in adoption.accounts.values()}
-    reasons = replace(_reasons(project, rights, found.mysql), ended=standing.ended.reasons)
+    reasons = replace(
+        _reasons(project, rights, found.mysql), ended=standing.ended.reasons, renewed=_renewed(facts)
+    )
     revocable = _revocable(wanted.graph.schemas, escape=found.inventory.escape)
     mysql, changes = adopt_mysql(adoption, want.mysql, found.mysql)
     changes += diff_mysql(project.project, want.mysql, mysql, reasons, known.__contains__, revocable)
@@ -283,6 +286,11 @@ def _revocable(schemas: Collection[str], *, escape: bool) -> Callable[[Scope], b
         return scope.pattern in sandboxes or (scope.pattern != "*" and exact in schemas)
 
     return may_revoke
+
+
+def _renewed(facts: Mapping[str, Mapping[str, str]]) -> frozenset[str]:
+    """Name those whose next password was kept and maybe put in force, and not handed out yet."""
+    return frozenset(name for name, beside in facts.items() if beside.get(STATE_FACT) == ROTATING)
 
 
 def _in_force(beside: Mapping[str, str], found: MysqlState, account: AccountId) -> bool:

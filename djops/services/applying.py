@@ -14,6 +14,7 @@ from djops.plan.operations import (
     AwsCall,
     EndSession,
     KeepKey,
+    KeepNextPassword,
     MarkSecret,
     NotePassword,
     Operation,
@@ -22,6 +23,7 @@ from djops.plan.operations import (
     StorePassword,
     VaultCall,
 )
+from djops.plan.rotation import NEXT_FIELD, ROTATING
 from djops.plan.s3_changes import KEY_FACT, STORES_FACT
 from djops.plan.schedule import schedule
 from djops.services.crew import Crew, Outcome, PhaseRun
@@ -175,7 +177,12 @@ def execute(servers: Servers, operation: Operation) -> None:
         case VaultCall():
             servers.secrets.run(operation)
         case StorePassword():
-            _store_password(servers, operation)
+            if operation.field == NEXT_FIELD:
+                _store_next_password(servers, operation)
+            else:
+                _store_password(servers, operation)
+        case KeepNextPassword():
+            _keep_next_password(servers, operation)
         case MarkSecret():
             _note(servers, operation.path, operation.facts)
         case NotePassword():
@@ -209,11 +216,30 @@ def _store_password(servers: Servers, operation: StorePassword) -> None:
         servers.secrets.merge_secret(operation.path, fresh)
 
 
+def _store_next_password(servers: Servers, operation: StorePassword) -> None:
+    _note(servers, operation.path, {STATE_FACT: ROTATING})
+    stored = servers.secrets.read_secret(operation.path)
+    if stored is None or NEXT_FIELD not in stored.fields:
+        servers.secrets.merge_secret(operation.path, {NEXT_FIELD: passwords.generate()})
+
+
+def _keep_next_password(servers: Servers, operation: KeepNextPassword) -> None:
+    stored = servers.secrets.read_secret(operation.path)
+    if stored is not None and NEXT_FIELD in stored.fields:
+        # One version of the secret: nobody ever reads both, or none.
+        changed = {PASSWORD_FIELD: stored.fields[NEXT_FIELD], NEXT_FIELD: None}
+        servers.secrets.merge_secret(operation.path, changed)
+
+
 def _keep_key(servers: Servers, keep: KeepKey, key: Mapping[str, str]) -> None:
     fields: dict[str, str | None] = {}
     for store in keep.stores:
         fields[f"stores.{store}.access_key"] = key["AccessKeyId"]
         fields[f"stores.{store}.secret_key"] = key["SecretAccessKey"]
+    known = servers.secrets.read_metadata(keep.path)
+    if known and known.facts.get(KEY_FACT):
+        # Cut short between the next two, the secret would be one key's and the note beside it another's.
+        _note(servers, keep.path, {KEY_FACT: ""})
     servers.secrets.merge_secret(keep.path, fields)
     _note(servers, keep.path, {KEY_FACT: key["AccessKeyId"], STORES_FACT: ",".join(keep.stores)})
 

@@ -528,6 +528,7 @@ def _account(
         second_password=bool(second),
         expired=expired == "Y",
         adopted=bool(mark.get("adopted")),
+        rotating=bool(mark.get("rotating")),
     )
 
 
