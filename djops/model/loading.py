@@ -123,6 +123,9 @@ def _words(details: ErrorDetails, path: Path, data: Mapping[str, Any]) -> tuple[
 
 def _type_words(kind: str, shown: str, value: object, fallback: str) -> tuple[str, str, str]:
     """Explain that a value is of the wrong kind."""
+    if kind == "value_error":
+        text = fallback.removeprefix("Value error, ")
+        return f"in {shown}, {text}", "see `djops config schema`", "E_BAD_VALUE"
     expected, hint = {
         "string_type": ("text", "write a text"),
         "string_too_short": ("a text that is not empty", "write something, or remove it"),
