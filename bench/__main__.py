@@ -7,14 +7,14 @@ import platform
 import statistics
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from bench import access, growth, peers, plan, start, up
 from bench.timing import Pair
 from djops.report.table import table
 
-MEASURES: Mapping[str, Callable[[Path], Sequence[Pair | str]]] = {
+MEASURES: Mapping[str, Callable[[Path], Iterable[Pair | str]]] = {
     "start": lambda place: [start.measure()],
     "up": lambda place: [up.measure(place)],
     "plan": lambda place: [plan.measure(place)],
@@ -61,7 +61,11 @@ def main() -> None:
         print(f"measuring: {name} ...", file=sys.stderr)
         with tempfile.TemporaryDirectory(prefix="djops-bench-") as place:
             Path(place).chmod(0o711)
-            found += MEASURES[name](Path(place))
+            for one in MEASURES[name](Path(place)):
+                found.append(one)
+                print(
+                    "  " + (one if isinstance(one, str) else "  ".join(row(one))), file=sys.stderr, flush=True
+                )
     print(machine())
     print()
     header = ["measured", "median", "against", "median", "ratio", "goal", "", "rounds"]

@@ -12,7 +12,7 @@ import os
 import statistics
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -42,8 +42,8 @@ from djops.plan.s3 import diff_s3
 from djops.services import access, applying, project, verify
 from djops.services.servers import Servers
 
-ROUNDS = 5
-FEW = 3
+ROUNDS = int(os.environ.get("DJOPS_BENCH_ROUNDS", "5"))
+FEW = min(ROUNDS, 3)
 """Rounds of what takes minutes at full size."""
 
 MEMORY = 120
@@ -343,7 +343,7 @@ def memory(found: Consortium) -> int:
     return int(done.stdout) * 1024
 
 
-def measure(place: Path, people: int, schemas: int) -> list[Pair | str]:
+def measure(place: Path, people: int, schemas: int) -> Iterator[Pair | str]:
     """Measure everything at one size but what asks about every cell.
 
     Args:
@@ -352,23 +352,24 @@ def measure(place: Path, people: int, schemas: int) -> list[Pair | str]:
         schemas: How many schemas.
 
     Returns:
-        The pairs, and a sentence on the memory that a plan takes.
+        The pairs as they are measured, and a sentence on the memory that a plan takes.
     """
     with consortium.running(place, people, schemas) as found:
         wanted = found.wanted()
+        yield compiling(found)
         with found.servers() as servers:
-            lines: list[Pair | str] = [compiling(found), *writing(found, servers, wanted)]
-            lines.append(storing(found, servers, wanted))
+            yield from writing(found, servers, wanted)
+            yield storing(found, servers, wanted)
         djops(found.directory, os.environ, "apply", "--yes")
         with found.servers() as servers:
-            lines.append(unchanged(found, servers, wanted))
-        lines.append(granting(found))
+            yield unchanged(found, servers, wanted)
         used = memory(found) / 1e6
-    verdict = "met" if used <= MEMORY else "MISSED"
-    return [*lines, f"memory of djops plan, {found.size}: {used:.0f} MB; goal {MEMORY} MB: {verdict}"]
+        verdict = "met" if used <= MEMORY else "MISSED"
+        yield f"memory of djops plan, {found.size}: {used:.0f} MB; goal {MEMORY} MB: {verdict}"
+        yield granting(found)
 
 
-def verifying(place: Path, people: int = 60, schemas: int = 14) -> list[Pair | str]:
+def verifying(place: Path, people: int = 60, schemas: int = 14) -> Iterator[Pair | str]:
     """Measure what asks about every cell, in a smaller consortium.
 
     Args:
@@ -379,4 +380,4 @@ def verifying(place: Path, people: int = 60, schemas: int = 14) -> list[Pair | s
     with consortium.running(place, people, schemas) as found:
         djops(found.directory, os.environ, "apply", "--yes")
         with found.servers() as servers:
-            return [proving(found, servers, found.wanted())]
+            yield proving(found, servers, found.wanted())

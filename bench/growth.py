@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from collections.abc import Iterator
 from pathlib import Path
 
 from bench import consortium
@@ -15,18 +16,16 @@ from djops.plan.mysql_changes import CreateAccount
 SIZES = ((500, 50), (1_000, 50), (2_000, 50), (4_000, 50), (5_000, 200))
 
 
-def measure(place: Path) -> list[Pair | str]:
+def measure(place: Path) -> Iterator[Pair | str]:
     """Compile and plan at several sizes, from empty, asking no server; and count what would be sent.
 
     Args:
         place: An empty directory.
     """
-    lines: list[Pair | str] = []
     for people, schemas in SIZES:
         folder = place / f"{people}-{schemas}"
         folder.mkdir()
-        lines.append(_line(consortium.written(folder, people, schemas)))
-    return lines
+        yield _line(consortium.written(folder, people, schemas))
 
 
 def _line(found: Consortium) -> str:

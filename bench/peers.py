@@ -11,13 +11,13 @@ import os
 import statistics
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pymysql
 
-from bench import consortium
+from bench import consortium, ldap2pg
 from bench.access import ROUNDS, _mysql_side, _send, pairs
 from bench.consortium import Consortium
 from bench.timing import Pair, timed
@@ -53,27 +53,29 @@ PLAYBOOK = """\
 """
 
 
-def measure(place: Path) -> list[Pair | str]:
+def measure(place: Path) -> Iterator[Pair | str]:
     """Measure the same access by each of them, one after the other on one server.
 
     Args:
         place: An empty directory on the disk that labs live on.
     """
-    lines: list[Pair | str] = []
     with consortium.running(place, PEOPLE, SCHEMAS) as found, found.servers() as servers:
         wanted = found.wanted()
         compiled = access.compile_all(wanted, "local", wanted.graph, consortium.tables(wanted))
         cells = list(pairs(wanted, compiled))
-        lines.append(
-            f"side by side, {found.size}, {len(cells):,} pairs of person and schema, in seconds, MySQL only:"
-        )
-        for name, (first, again) in {
-            "djops": _djops(servers, wanted),
-            "one GRANT for each pair by pymysql": _script(servers, cells),
-            "Ansible community.mysql.mysql_user": _ansible(found, servers, cells),
-        }.items():
-            lines.append(f"  {name}: from empty {first:.2f}, again with nothing to do {again:.2f}")
-    return lines
+        yield f"side by side, {found.size}, {len(cells):,} pairs, seconds, database only:"
+        yield _line("djops", _djops(servers, wanted))
+        yield _line("one GRANT for each pair by pymysql", _script(servers, cells))
+        yield _line("Ansible community.mysql.mysql_user", _ansible(found, servers, cells))
+    known = ldap2pg.available()
+    if known:
+        beside = place / "postgresql"
+        beside.mkdir(mode=0o755)
+        yield _line("ldap2pg on PostgreSQL, another engine", ldap2pg.measure(beside, wanted, *known))
+
+
+def _line(name: str, took: tuple[float, float]) -> str:
+    return f"  {name}: from empty {took[0]:.2f}, again with nothing to do {took[1]:.2f}"
 
 
 def _djops(servers: Servers, wanted: access.Wanted) -> tuple[float, float]:

@@ -53,7 +53,7 @@ def test_the_floor_gives_the_same_people_the_same_schemas(tmp_path: Path) -> Non
 def test_growth_is_told_line_by_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(growth, "SIZES", ((10, SCHEMAS), (20, SCHEMAS)))
     monkeypatch.setattr(growth, "ROUNDS", 1)
-    lines = growth.measure(tmp_path)
+    lines = list(growth.measure(tmp_path))
     assert [str(line).split(":")[0] for line in lines] == ["10 x 10", "20 x 10"]
     assert "20 of them accounts" in str(lines[1])
 
