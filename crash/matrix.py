@@ -12,7 +12,7 @@ from crash.points import Kind, Point, Request, Run, System, When
 from crash.stage import Stage
 from crash.watch import AT_THE_END, Found, Memory, Watch
 from djops.errors import DjopsError
-from djops.services.access import Wanted
+from djops.services.access import Wanted, make_plan
 
 
 @dataclass
@@ -109,6 +109,9 @@ def _hit(stage: Stage, watch: Watch, after: Wanted, point: Point) -> Found:
     if not run.reached:
         found.wrong("this point was not reached")
     stage.wires.heal()
+    if run.done and point.kind != "kill":
+        for change in make_plan(stage.observer(after), after).changes:
+            found.wrong(f"djops said that all was done, and there is to do: {change.describe()}")
     if point.kind == "kill":
         stage.start_again()
     found.add(watch.between(watch.memory.moment(stage.see(case, after)), "after the crash"))

@@ -198,6 +198,7 @@ class Run:
         error: What djops said, empty when all was done.
         crashed: A traceback, which nobody should ever see.
         reached: Whether the point was reached.
+        done: Whether djops said that all was done.
     """
 
     requests: Sequence[Request] = ()
@@ -206,6 +207,7 @@ class Run:
     error: str = ""
     crashed: str = ""
     reached: bool = False
+    done: bool = False
 
 
 def apply_in_child(site: Site, wanted: Wanted, wires: Wires, point: Point | None) -> Run:
@@ -244,6 +246,7 @@ def _live(site: Site, wanted: Wanted, hit: Hit, writing: int) -> NoReturn:
             told["changes"] = len(plan.changes)
             told["operations"] = sum(len(change.operations()) for change in plan.changes)
             access.apply(servers, plan)
+            told["done"] = True
     except DjopsError as error:
         told["error"] = str(error)
     except BaseException:

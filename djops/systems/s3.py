@@ -64,6 +64,18 @@ class KeyRefusedError(AccessDeniedError):
     """The server does not know the key, or knows it as inactive."""
 
 
+_NOT_TWICE = ("CreateAccessKey", "CreateUser")
+"""What does more when it is done again: a second key that nobody keeps, a user that is there already."""
+
+_NEVER_SENT = (botocore.exceptions.EndpointConnectionError, botocore.exceptions.ConnectTimeoutError)
+
+
+def _give_up(caught_exception: Exception | None = None, **_: object) -> None:
+    """Keep the client library from sending again what the server may have done: its answer was lost."""
+    if caught_exception is not None and not isinstance(caught_exception, _NEVER_SENT):
+        raise caught_exception
+
+
 class S3:
     """One S3 server, as one identity.
 
@@ -90,6 +102,8 @@ class S3:
             "iam": session.client("iam", endpoint_url=self._endpoints["iam"], **options),
             "s3": session.client("s3", endpoint_url=admin, **options),
         }
+        for action in _NOT_TWICE:
+            self._clients["iam"].meta.events.register_first(f"needs-retry.iam.{action}", _give_up)
         # It takes what Ceph answers for URL-encoded, as AWS answers: "%20" in a name would become a space.
         self._clients["iam"].meta.events.unregister("after-call.iam", json_decode_policies)
 

@@ -1,8 +1,10 @@
-"""Applying on real servers: by hand, by crash and by two at once, it ends where the project file says."""
+"""Applying on real servers: by hand and by two at once, it ends where the project file says.
+
+What becomes of it when djops or a server is killed is in ``test_crash.py``.
+"""
 
 from __future__ import annotations
 
-import contextlib
 import os
 import random
 import subprocess
@@ -182,45 +184,6 @@ def test_a_name_that_is_somebody_elses_is_refused_before_anything_changes(place:
             assert servers.secrets.read_secret("demo_lab/people/ben") is None
     finally:
         by_root(place, "DROP USER ada")
-
-
-@pytest.mark.parametrize("stop_before", range(0, 31, 3))
-def test_a_crash_anywhere_is_mended_by_the_next_apply(place: Place, stop_before: int) -> None:
-    """Passwords that were kept but never put in force, keys made but never kept: all are sorted out."""
-
-    class Crash(BaseException):
-        pass
-
-    wanted = place.wanted(PEOPLE)
-    with access.Servers(place.site) as servers, servers.changing("test", 10):
-        plan = access.make_plan(servers, wanted)
-        operations = [operation for change in plan.changes for operation in change.operations()]
-        assert len(operations) > stop_before
-        with contextlib.suppress(Crash):
-            for number, operation in enumerate(operations):
-                if number == stop_before:
-                    raise Crash
-                access.execute(servers, operation)
-    place.bring_to(PEOPLE)
-    place.login("ada")
-    place.login("ben")
-
-
-def test_a_key_that_was_made_and_not_kept_is_replaced(place: Place) -> None:
-    wanted = place.wanted(PEOPLE)
-    with access.Servers(place.site) as servers, servers.changing("test", 10):
-        for change in access.make_plan(servers, wanted).changes:
-            for operation in change.operations():
-                if isinstance(operation, AwsCall) and operation.keep_key:
-                    servers.s3.call(operation)
-                else:
-                    access.execute(servers, operation)
-    place.bring_to(PEOPLE)
-    with access.Servers(place.site) as servers:
-        stored = servers.secrets.read_secret("demo_lab/people/ada")
-        keys = servers.s3.read_state("demo_lab", []).users["ada"].keys
-    assert stored is not None
-    assert list(keys) == [stored.fields["stores.main.access_key"]]
 
 
 def test_a_server_that_goes_away_is_named_and_the_next_apply_goes_on(place: Place, lab: LabUnderTest) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import shutil
@@ -26,6 +27,7 @@ from djops.systems.local import labfile
 from djops.systems.lock import locked
 from djops.systems.paths import lab_directory, server_account
 from tests.conftest import LabUnderTest
+from tests.support.cli import PROGRAM
 from tests.support.labs import data_home, kill_all, processes_of
 
 NAMES = ["mysql", "s3", "secrets"]
@@ -343,6 +345,42 @@ def test_up_killed_at_any_moment_is_finished_by_the_next() -> None:
         labs.down(project, purge=True)
         kill_all(directory)
     assert not directory.exists()
+
+
+def test_what_interrupts_up_and_down_leaves_what_the_next_command_understands(tmp_path: Path) -> None:
+    """The real program, stopped by Ctrl-C and as a system that shuts down does it, a bit later each time."""
+    project = project_called("hasty")
+    (tmp_path / "djops.yaml").write_text(json.dumps(project.model_dump(mode="json", exclude_none=True)))
+    directory = lab_directory("hasty", "local")
+
+    def stopped(command: str, number: signal.Signals, delay: float) -> None:
+        process = subprocess.Popen(
+            [PROGRAM, command, "-C", tmp_path], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        time.sleep(delay)
+        process.send_signal(number)
+        said, _ = process.communicate(timeout=120)
+        assert process.returncode in (0, 128 + number), said
+        assert "Traceback" not in said
+        if process.returncode:
+            assert "djops was interrupted" in said
+        # Nobody holds the lock any more, and whatever runs can be told.
+        labs.status(project)
+
+    try:
+        for delay, number in ((0.4, signal.SIGINT), (0.9, signal.SIGTERM), (1.6, signal.SIGINT)):
+            stopped("up", number, delay)
+        labs.up(project)
+        assert labs.status(project).healthy
+        for delay, number in ((0.35, signal.SIGTERM), (0.45, signal.SIGINT), (0.6, signal.SIGTERM)):
+            stopped("down", number, delay)
+        labs.down(project)
+        assert processes_of(directory) == []
+        labs.up(project)
+        assert labs.status(project).healthy
+    finally:
+        labs.down(project, purge=True)
+        kill_all(directory)
 
 
 class TestPurge:
