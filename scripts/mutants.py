@@ -56,13 +56,20 @@ def first_failure(copy: Path, suite: Sequence[str]) -> str | None:
     return failed[1] if failed else None if done.returncode == 0 else "the run itself"
 
 
+def nearest_first(file: str) -> Sequence[str]:
+    """Return the tests that need no server, those of one source file first: they mostly catch it."""
+    folder, _, name = file.rpartition("/")
+    own = f"tests/{folder}/test_{name}"
+    return [own, *SUITE] if (ROOT / own).exists() else SUITE
+
+
 def caught_by(mutant: Mapping[str, str], copy: Path) -> str | None:
     """Return the test that fails with the sabotage, or ``None``."""
     file = copy / "djops" / mutant["file"]
     before = file.read_text(encoding="utf-8")
     file.write_text(sabotage(before, mutant), encoding="utf-8")
     try:
-        return first_failure(copy, [mutant["tests"]] if "tests" in mutant else SUITE)
+        return first_failure(copy, [mutant["tests"]] if "tests" in mutant else nearest_first(mutant["file"]))
     finally:
         file.write_text(before, encoding="utf-8")
 
