@@ -119,13 +119,14 @@ def compile_rights(project: Project, graph: PipelineGraph, roles: RoleModel, tod
     found: list[Right] = []
     principals = tuple(sorted(project.principals))
     owned = project.owned
+    schemas = graph.schemas | frozenset(owned.values())
     for name in principals:
         for entry, grant in project.grants_of(name):
             if is_expired(grant, today):
                 continue
             if project.sandboxes is not None and grant.role in project.sandboxes.roles and name in owned:
                 found += _own(name, owned[name], entry, roles)
-            for schema in _targets(project, grant, roles, graph.schemas | frozenset(owned.values())):
+            for schema in _targets(project, grant, roles, schemas):
                 for relation, cells in reach.of(grant.role, schema, cascade=grant.cascade):
                     because = Because(entry, grant.role, schema, relation)
                     found += [Right(name, other, capability, because) for other, capability in cells]

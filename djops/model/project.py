@@ -341,7 +341,8 @@ class Project(_Frozen):
     def grants_of(self, principal: str) -> Iterator[tuple[str, Grant]]:
         """Yield every grant that a person or service has, with its place in the file; teams' grants last."""
         section = "people" if principal in self.people else "services"
-        for index, grant in enumerate(self.principals[principal].grants):
+        holder = self.people.get(principal) or self.services[principal]
+        for index, grant in enumerate(holder.grants):
             yield f"{section}.{principal}.grants[{index}]", grant
         for name, team in self.teams.items():
             if principal in team.members and principal in self.people:
@@ -391,3 +392,5 @@ def resolve_on(on: Iterable[str], schemas: Collection[str]) -> tuple[str, ...]:
     ]
     named.update(name for name in shared for pattern in patterns if fnmatch.fnmatchcase(name, pattern))
     return tuple(sorted(named))
+    if all(name in schemas for name in wanted):  # as nearly always: the rest looks at every schema
+        return tuple(sorted(set(wanted)))

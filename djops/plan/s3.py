@@ -76,7 +76,7 @@ def diff_s3(
 def _policy_changes(name: str, wanted: IamUser, found: IamUser, reasons: tuple[str, ...]) -> Iterable[Change]:
     for policy in sorted(wanted.policies.keys() | found.policies.keys()):
         should, does = wanted.policies.get(policy), found.policies.get(policy)
-        if canonical(should) != canonical(does):
+        if should is None or does is None or canonical(should) != canonical(does):
             why = reasons if should is not None else ONE_POLICY
             yield PutPolicy(name=name, policy=policy, found=does, wanted=should, why=why)
     for arn in found.attached:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from djops.compile.packing import allows, atoms, listed, without
@@ -200,12 +201,20 @@ class PutPolicy(S3Change):
         before = policy_summary(self.found) if self.policy == POLICY_NAME else ("there" if self.found else "")
         after = policy_summary(self.wanted)
         after += " (its text was changed)" if after and after == before else ""
-        risk = policy_risk(self.found, self.wanted)
+        return Told(f"policy {self.policy} of {self.name}", before, after, *self._effect)
+
+    @cached_property
+    def _effect(self) -> tuple[Risk, Phase]:
         if self.moved:
-            return Told(f"policy {self.policy} of {self.name}", before, after, Risk.KEEPS, Phase.CLEAN)
+            return Risk.KEEPS, Phase.CLEAN
+        risk = policy_risk(self.found, self.wanted)
         # A policy that is not there yet belongs behind the user it is for, even when it opens nothing.
-        phase = Phase.NARROW if risk is Risk.NARROWS and self.found is not None else Phase.WIDEN
-        return Told(f"policy {self.policy} of {self.name}", before, after, risk, phase)
+        return risk, Phase.NARROW if risk is Risk.NARROWS and self.found is not None else Phase.WIDEN
+
+    @property
+    def phase(self) -> Phase:
+        """When it is carried out; thousands are put in order before any is told."""
+        return self._effect[1]
 
     def operations(self) -> tuple[Operation, ...]:
         """Return one PutUserPolicy or DeleteUserPolicy."""
