@@ -24,7 +24,15 @@ from tests.support.projects import pipeline
 GRAPH = pipeline({"drift_subject": [], "drift_ephys": ["drift_subject"], "drift_late": []}, ())
 ANALYSES: dict[str, Any] = {"role": "analyst", "on": ["drift_ephys", "drift_late"]}
 VIEWS: dict[str, Any] = {"role": "viewer", "on": "drift_subject"}
-PEOPLE = {"ada": [ANALYSES], "ann": [ANALYSES], "ben": [VIEWS], "bea": [VIEWS], "bix": [VIEWS]}
+CHANGES: dict[str, Any] = {"role": "developer", "on": "drift_ephys"}
+PEOPLE = {
+    "dev": [CHANGES],
+    "ada": [ANALYSES],
+    "ann": [ANALYSES],
+    "ben": [VIEWS],
+    "bea": [VIEWS],
+    "bix": [VIEWS],
+}
 TABLES = (
     "drift_subject.subject (k INT PRIMARY KEY)",
     "drift_ephys.`_imported` (k INT PRIMARY KEY, v INT, FOREIGN KEY (k) REFERENCES drift_subject.subject(k))",
@@ -86,6 +94,11 @@ MYSQL = {
         K.MISSING_GRANT,
         "drift_ephys:analyst",
         f"REVOKE UPDATE ON drift_ephys.`~~imported` FROM {ANALYST}",
+    ),
+    "a lost privilege on a table that is not there": case(
+        K.MISSING_GRANT,
+        "drift_ephys:developer",
+        "REVOKE UPDATE ON drift_ephys.`~lineage` FROM 'drift_ephys:developer'",
     ),
     "a schema for a person": case(K.DIRECT_GRANT, "ben", r"GRANT SELECT ON `drift\_ephys`.* TO ben"),
     "everything on a schema": case(K.DIRECT_GRANT, "ben", r"GRANT ALL ON `drift\_ephys`.* TO ben"),
