@@ -23,6 +23,8 @@ def command(out: common.Output, full: bool) -> None:
         servers.changing("djops apply", out.lock_wait, reason=out.reason, progress=out.progress),
     ):
         plan = access.make_plan(servers, wanted)
+        if place := servers.journal.place():
+            out.remark(place)
         out.emit(changes.plan_data(plan), changes.plan_text(plan, full=full, coloured=out.coloured))
         if not plan.is_empty:
             out.confirm("Carry this out?", action="the plan")

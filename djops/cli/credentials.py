@@ -19,8 +19,9 @@ from djops.cli import common
     help="Directory to write into; made when it does not exist.",
 )
 @click.option("--force", is_flag=True, help="Replace other settings or somebody else's secrets.")
+@click.option("--reason", metavar="TEXT", default="", help="Why; stands in the journal.")
 @common.options
-def command(out: common.Output, who: str, directory: Path, force: bool) -> None:
+def command(out: common.Output, who: str, directory: Path, force: bool, reason: str) -> None:
     """Write the files that WHO's DataJoint client reads.
 
     These are datajoint.json (where the servers are) and .secrets/ (account and keys, from the secrets
@@ -31,7 +32,7 @@ def command(out: common.Output, who: str, directory: Path, force: bool) -> None:
     from djops.services.site import open_site
 
     site = open_site(out.project_file, out.environment)
-    written = credentials.write(site, who, directory, force=force)
+    written = credentials.write(site, who, directory, force=force, reason=reason)
     shown = [str(path.relative_to(directory)) for path in written.files]
     data = {
         "who": written.principal,

@@ -28,7 +28,14 @@ def command(out: common.Output, *, purge: bool, named: str | None) -> None:
         question = f"All data of {project.project}, {environment}, will be gone. Type the project's name"
         options = f"--purge --yes --project {project.project}"
         out.confirm_by_name(question, project.project, action="removing all data", hint=options)
-    done = lab.down(project, environment, purge=purge, progress=out.progress, lock_wait=out.lock_wait)
+    done = lab.down(
+        project,
+        environment,
+        purge=purge,
+        progress=out.progress,
+        lock_wait=out.lock_wait,
+        reason=out.reason,
+    )
     data = {
         "project": done.project,
         "environment": done.environment,

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     metavar="FILE",
     help="People from a list instead of WHO.",
 )
+@click.option("--group", metavar="NAME", help="Everybody in a group of the lab's LDAP directory, for WHO.")
 @click.option(
     "--valid", default="72h", show_default=True, metavar="TIME", help="How long a link is good for."
 )
@@ -64,6 +65,7 @@ def command(
     until: dt.datetime | None,
     reason: str | None,
     file: Path | None,
+    group: str | None,
     valid: str,
     pages: Path,
     links: Path | None,
@@ -74,7 +76,8 @@ def command(
     ROLE and ON are as in `djops grant`; without them WHO gets a new page and a new link only, and links
     from before end. The page holds nothing secret; the link is shown here, or written with --to, and has
     to reach WHO another way than the page. With --csv, people come from a list with the columns name,
-    role, on, email, until, reason: all of it is checked first, and carried out as one change.
+    role, on, email, until, reason: all of it is checked first, and carried out as one change. With --group,
+    ROLE and ON stand alone, and people come from the directory that the environment's `login:` names.
 
     Exit status: 0 done, 1 error, 2 with --check: a link was tried after it had been used.
     """
@@ -85,7 +88,11 @@ def command(
     if out.json and links is None:
         raise UsageError("with --json the links are not shown", hint="have them written with --to DIR")
     seconds = onboarding.parse_duration(valid)
-    newcomers = _newcomers(who, role, on, email, until, reason, file)
+    if group is not None:
+        words = tuple(word for word in (who, role, *on) if word is not None)
+        newcomers = _of_group(out, group, words, until, reason, alone=not (file or email))
+    else:
+        newcomers = _newcomers(who, role, on, email, until, reason, file)
     edited = onboarding.onboarding(out.project_file, newcomers)
     names = [one.name for one in newcomers]
     done = onboarding.carry_out(
@@ -129,6 +136,25 @@ def _newcomers(
         raise UsageError(f"{role} on what?", hint="name schemas, globs such as 'dev_*', or all")
     day = until.date() if until else None
     return (Newcomer(who, email, (Grant(role=role, on=on, until=day, reason=reason),)),)
+
+
+def _of_group(
+    out: common.Output,
+    group: str,
+    words: tuple[str, ...],
+    until: dt.datetime | None,
+    reason: str | None,
+    *,
+    alone: bool,
+) -> Sequence[Newcomer]:
+    from djops.model.project import Grant
+    from djops.services.onboarding import from_group
+
+    if len(words) < 2 or not alone:
+        hint = "djops onboard --group NAME ROLE SCHEMA..."
+        raise UsageError("with --group there are a role and schemas, and nothing else", hint=hint)
+    grant = Grant(role=words[0], on=words[1:], until=until.date() if until else None, reason=reason)
+    return from_group(out.project_file, out.environment, group, (grant,))
 
 
 def _ask(out: common.Output, plan: Plan, edited: bool, names: Sequence[str]) -> None:

@@ -25,5 +25,7 @@ def command(out: common.Output, as_sql: bool, full: bool) -> None:
         with out.progress.step("Reading the servers") as step:
             plan = access.make_plan(servers, wanted)
             step.note(f"{len(plan.changes)} differences")
+        if place := servers.journal.place():
+            out.remark(place)
         text = changes.plan_sql(plan) if as_sql else changes.plan_text(plan, full=full, coloured=out.coloured)
         out.emit(changes.plan_data(plan), text, findings=not plan.is_empty)

@@ -29,7 +29,7 @@ def command(out: common.Output, timer: bool) -> None:
     if project.environments[environment].target == "existing":
         done = health.check(load(out.project_file), environment, out.progress)
     else:
-        done = lab.up(project, environment, progress=out.progress, lock_wait=out.lock_wait)
+        done = lab.up(project, environment, progress=out.progress, lock_wait=out.lock_wait, reason=out.reason)
     data = {
         "project": done.project,
         "environment": done.environment,

@@ -22,6 +22,10 @@ from djops.model.project import Project
 from djops.model.yamltree import Path, Positions, parse, positions
 
 PATTERN_WORDS = {
+    r"^[a-z0-9_-]{1,40}$": "up to 40 lower case letters, digits, '_' and '-'",
+    r"^ldaps?://[^\s/]+/?$": "ldaps://HOST or ldap://HOST, with a port where it is another one",
+    r"^[A-Za-z][A-Za-z0-9-]*$": "the name of an LDAP attribute",
+    r"^[\w./-]+$": "the name of a claim",
     r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$": "the name of a package as Python imports it, like my_pipeline",
     r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$": "3 to 63 lower-case letters, digits, dots and hyphens",
     r"^[a-z][a-z0-9_-]{0,30}$": "at most 31 lower-case letters, digits, _ and -, a letter first",
@@ -32,7 +36,9 @@ PATTERN_WORDS = {
 }
 """What each pattern of the project file asks for, in words."""
 
-_SECRET_KEYS = frozenset({"password", "access_key", "secret_key", "role_id", "secret_id"})
+_SECRET_KEYS = frozenset(
+    {"password", "access_key", "secret_key", "role_id", "secret_id", "bind_password", "client_secret"}
+)
 _SHOWN = 60
 
 

@@ -9,9 +9,9 @@ import datetime as dt
 import fnmatch
 import re
 from collections.abc import Collection, Iterable, Iterator
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
 
 from djops.model.names import SANDBOX_END, is_sandbox
 from djops.model.roles import Role
@@ -141,6 +141,51 @@ class SecretsServer(_Frozen):
     ca: str | None = None
 
 
+class Login(_Frozen):
+    """How people log in to the secrets server by themselves, and where the lab's groups of people are.
+
+    Attributes:
+        method: ``userpass`` (the secrets server's own), ``ldap`` or ``oidc``.
+        path: Where the method is mounted on the secrets server; its name unless given.
+        url: LDAP: URL of the directory, ``ldaps://`` or, with StartTLS, ``ldap://``.
+        ca: LDAP: PEM file of the authority that signed the directory's certificate.
+        bind_dn: LDAP: the account that may search.
+        bind_password: LDAP: where its password is.
+        user_dn: LDAP: below which people are.
+        user_attr: LDAP: the attribute that is the account's name.
+        group_dn: LDAP: below which groups are.
+        discovery_url: OIDC: the provider's issuer.
+        client_id: OIDC: what the provider calls this client.
+        client_secret: OIDC: where its secret is.
+        user_claim: OIDC: the claim that is the account's name.
+    """
+
+    method: Literal["userpass", "ldap", "oidc"]
+    path: str | None = Field(default=None, pattern=r"^[a-z0-9_-]{1,40}$")
+    url: str | None = Field(default=None, pattern=r"^ldaps?://[^\s/]+/?$")
+    ca: str | None = None
+    bind_dn: str | None = None
+    bind_password: CredentialSource | None = None
+    user_dn: str | None = None
+    user_attr: str = Field(default="uid", pattern=r"^[A-Za-z][A-Za-z0-9-]*$")
+    group_dn: str | None = None
+    discovery_url: str | None = None
+    client_id: str | None = None
+    client_secret: CredentialSource | None = None
+    user_claim: str = Field(default="preferred_username", pattern=r"^[\w./-]+$")
+
+    @model_validator(mode="after")
+    def _knows_where(self) -> Self:
+        needed = {
+            "ldap": ("url", "user_dn", "group_dn"),
+            "oidc": ("discovery_url", "client_id", "client_secret"),
+        }
+        missing = [name for name in needed.get(self.method, ()) if getattr(self, name) is None]
+        if missing:
+            raise ValueError(f"the method {self.method} needs {', '.join(missing)}")
+        return self
+
+
 class Environment(_Frozen):
     """One place where the project runs.
 
@@ -150,6 +195,7 @@ class Environment(_Frozen):
         mysql: The database server, for ``existing``.
         s3: The object store, for ``existing``.
         secrets: The secrets server, for ``existing``.
+        login: How people log in to the secrets server by themselves, and where the lab's groups are.
     """
 
     target: Literal["local", "existing", "aws"]
@@ -157,6 +203,7 @@ class Environment(_Frozen):
     mysql: MysqlServer | None = None
     s3: S3Server | None = None
     secrets: SecretsServer | None = None
+    login: Login | None = None
 
 
 class Store(_Frozen):

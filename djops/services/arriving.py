@@ -37,6 +37,7 @@ class Bundle:
         secrets: Names of the secrets.
         rights: Names of capabilities by schema, when the page was made.
         table: The table for a first query.
+        login: Method and path of a log-in to the secrets server, where the lab has one.
     """
 
     who: str
@@ -49,6 +50,7 @@ class Bundle:
     secrets: tuple[str, ...]
     rights: Mapping[str, frozenset[str]]
     table: TableName | None
+    login: tuple[str, str] | None = None
 
     @property
     def shown_schema(self) -> str | None:
@@ -93,7 +95,7 @@ def read_bundle(place: Path) -> Bundle:
             hint="change to the directory with the files that came with the page, or name it with --page",
         )
     try:
-        table = told["table"]
+        table, login = told["table"], told.get("login")
         return Bundle(
             str(told["who"]),
             str(told["project"]),
@@ -105,6 +107,7 @@ def read_bundle(place: Path) -> Bundle:
             tuple(_name(name) for name in told["secrets"]),
             {str(name): frozenset(held) for name, held in told["rights"].items()},
             TableName(table["schema"], table["table"]) if table else None,
+            (str(login["method"]), str(login["path"])) if login else None,
         )
     except (KeyError, TypeError, ValueError, AttributeError):
         raise ConfigError(
@@ -155,6 +158,60 @@ def arrive(
             wrapped again; ``E_LINK_ENDED`` when its time is over; ``E_WELCOME_FILE``.
         NotManagedError: ``E_EXISTS`` when files there are for something else; the link is still good then.
     """
+    server = _server(bundle)
+    credentials.refuse_others(directory, bundle.who, bundle.settings, force=force)
+    try:
+        _refuse_opened(bundle, server.look(link).path)
+        fields = server.open(link)
+    except DjopsError as error:
+        raise _explained(error, bundle, now or dt.datetime.now(dt.UTC)) from None
+    return _settle(bundle, fields, directory, force=force)
+
+
+def log_in(bundle: Bundle, password: Secret, directory: Path, *, force: bool = False) -> Arrived:
+    """Fetch secrets with a log-in of one's own, write the files of the client, and try them.
+
+    It may be repeated, for example when a password was replaced.
+
+    Args:
+        bundle: What came with the page.
+        password: The password of the log-in, which is the lab's and not the database's.
+        directory: Where to write.
+        force: Replace files that are for something else.
+
+    Raises:
+        UsageError: ``E_NO_LOGIN`` when the lab has no log-in with a password.
+        AccessDeniedError: ``E_LOGIN`` when the server refuses.
+    """
+    if bundle.login is None or bundle.login[0] == "oidc":
+        raise UsageError(
+            "the lab has no log-in to the secrets server that takes a password",
+            code="E_NO_LOGIN",
+            hint="with OIDC: bao login -method=oidc -token-only | djops welcome --token -"
+            if bundle.login
+            else "ask for a link: `djops welcome` takes one",
+        )
+    token = _server(bundle).log_in(*bundle.login, bundle.who, password)
+    return with_token(bundle, token, directory, force=force)
+
+
+def with_token(bundle: Bundle, token: Secret, directory: Path, *, force: bool = False) -> Arrived:
+    """Fetch secrets with a token of the secrets server, write the files of the client, and try them.
+
+    Args:
+        bundle: What came with the page.
+        token: The token, as a log-in gives one.
+        directory: Where to write.
+        force: Replace files that are for something else.
+
+    Raises:
+        AccessDeniedError: ``E_LOGIN`` when the token does not open her secret.
+    """
+    credentials.refuse_others(directory, bundle.who, bundle.settings, force=force)
+    return _settle(bundle, _server(bundle).read(token, bundle.path), directory, force=force)
+
+
+def _server(bundle: Bundle) -> LinkServer:
     if bundle.authority is not None and not bundle.authority.is_file():
         raise ConfigError(
             "the authority's certificate that came with the page is missing",
@@ -162,13 +219,11 @@ def arrive(
             code="E_WELCOME_FILE",
             hint="put all files that came with the page into one directory",
         )
-    server = LinkServer(bundle.address, bundle.authority)
-    credentials.refuse_others(directory, bundle.who, bundle.settings, force=force)
-    try:
-        _refuse_opened(bundle, server.look(link).path)
-        fields = server.open(link)
-    except DjopsError as error:
-        raise _explained(error, bundle, now or dt.datetime.now(dt.UTC)) from None
+    return LinkServer(bundle.address, bundle.authority)
+
+
+def _settle(bundle: Bundle, fields: Mapping[str, str], directory: Path, *, force: bool) -> Arrived:
+    """Write the files and try them."""
     missing = [name for name in bundle.secrets if not fields.get(name)]
     if missing or fields.get("database.user") != bundle.who:
         raise DjopsError(

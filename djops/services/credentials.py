@@ -19,6 +19,7 @@ from djops.compile.vault import secret_path
 from djops.errors import ConfigError, DjopsError, NotManagedError, UsageError
 from djops.model.nearest import advice
 from djops.model.project import Project
+from djops.services.journal import Cause, note_at
 from djops.services.site import Site
 from djops.systems.datajoint import store_settings
 from djops.systems.files import disk_errors, write_private
@@ -109,7 +110,7 @@ def require_principal(project: Project, principal: str) -> None:
     raise UsageError(f"the project has no person or service {principal!r}", code="E_NO_PRINCIPAL", hint=hint)
 
 
-def write(site: Site, principal: str, directory: Path, *, force: bool = False) -> Written:
+def write(site: Site, principal: str, directory: Path, *, force: bool = False, reason: str = "") -> Written:
     """Write a principal's settings and secrets where its client finds them.
 
     Args:
@@ -117,6 +118,7 @@ def write(site: Site, principal: str, directory: Path, *, force: bool = False) -
         principal: A person or service of the project.
         directory: Where to write; made, for its owner only, when it does not exist.
         force: Replace other settings, or somebody else's secrets.
+        reason: Why, for the journal, where it is recorded before anything is written.
 
     Returns:
         What was written.
@@ -127,7 +129,9 @@ def write(site: Site, principal: str, directory: Path, *, force: bool = False) -
         NotManagedError: ``E_EXISTS`` when the files there are for something else, without ``force``.
         ConfigError: ``E_CONFIG`` when the directory cannot be used.
     """
-    return write_files(directory, principal, shared_settings(site), read(site, principal), force=force)
+    secrets = read(site, principal)
+    note_at(site, Cause("credentials", reason), who=principal, to=str(directory.absolute()))
+    return write_files(directory, principal, shared_settings(site), secrets, force=force)
 
 
 def write_files(

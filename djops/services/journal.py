@@ -46,10 +46,14 @@ class Journal:
     """
 
     def __init__(self, site: Site, mysql: Mysql, secrets: Secrets) -> None:
-        self._state, self._project, self._environment = site.lab, site.project.project, site.environment
+        self._state, self._project = site.lab, site.part_of or site.project.project
+        # A test's own plans are none of the environment's.
+        self._is_trial = bool(site.part_of)
+        own = f"{site.environment}/{site.project.project}"[:64]
+        self._environment = own if self._is_trial else site.environment
         self._secrets = secrets
-        self._table = TableChain(mysql, self._project, site.environment)
-        self._file = FileChain(site.lab, self._project, site.environment)
+        self._table = TableChain(mysql, self._project, self._environment)
+        self._file = FileChain(site.lab, self._project, self._environment)
         self._chosen: Chain | None = None
 
     @property
@@ -71,6 +75,22 @@ class Journal:
             ServerUnavailableError: ``E_SERVER`` when the database does not answer.
         """
         return self.chain is self._table
+
+    def place(self) -> str:
+        """Say where the rows are, when that is not the database.
+
+        Returns:
+            Words for the user; empty for the database.
+
+        Raises:
+            ServerUnavailableError: ``E_SERVER`` when the database does not answer.
+        """
+        if self.in_database:
+            return ""
+        return (
+            "the database has no table for the journal, so it is kept on this machine only, at "
+            f"{self._file.where}; docs/existing-servers.md says what the database's administrator has to run"
+        )
 
     def append(self, drafts: Sequence[Draft]) -> None:
         """Add rows; when the database does not answer they wait on this machine.
@@ -97,6 +117,8 @@ class Journal:
         Raises:
             DjopsError: It cannot be added now, and goes on waiting.
         """
+        if self._is_trial:
+            return  # what waits is the environment's own
         with local.spooled(self._state) as drafts:
             if drafts:
                 self.chain.append(drafts)

@@ -18,7 +18,7 @@ from djops.compile.mysql import statement_guard
 from djops.errors import DjopsError, ManyErrors, StartError, UsageError
 from djops.model.project import Project
 from djops.services.site import choose_environment, local_lab
-from djops.systems import ports, process, tls
+from djops.systems import journal, ports, process, tls
 from djops.systems.files import disk_errors, require_space
 from djops.systems.local import labfile
 from djops.systems.local.labfile import LabFile
@@ -166,6 +166,7 @@ def up(
     *,
     progress: Progress | None = None,
     lock_wait: float = 0,
+    reason: str = "",
 ) -> LabUp:
     """Bring the lab up, or what is missing of it.
 
@@ -174,6 +175,7 @@ def up(
         environment: Name of a ``local`` environment; ``None`` means the only one, or ``local``.
         progress: Hears about each step.
         lock_wait: Seconds to wait for another djops.
+        reason: Why, for the journal.
 
     Returns:
         What was done.
@@ -203,6 +205,8 @@ def up(
         versions = {server.name: server.version for server in done}
         if versions != file.versions:
             labfile.write(directory, replace(file, versions=versions))
+        if started := [server.name for server in done if server.started]:
+            journal.record(directory, "up", reason=reason, started=", ".join(started))
     return LabUp(project.project, name, directory, tuple(done), time.monotonic() - began)
 
 
@@ -248,6 +252,7 @@ def down(
     purge: bool = False,
     progress: Progress | None = None,
     lock_wait: float = 0,
+    reason: str = "",
 ) -> LabDown:
     """Stop what djops started, and nothing else; data stays unless ``purge`` is given.
 
@@ -257,6 +262,7 @@ def down(
         purge: Remove the lab's directory, with all data in it, for good.
         progress: Hears about each step.
         lock_wait: Seconds to wait for another djops.
+        reason: Why, for the journal.
 
     Returns:
         What was done.
@@ -280,6 +286,8 @@ def down(
                 lab = labfile.lab_at(directory, file, server_account())
                 stopped = tuple(_stop_all([make(lab) for make in server_classes()]))
                 step.note(", ".join(stopped) or "none was running")
+        if stopped and not purge:
+            journal.record(directory, "down", reason=reason, stopped=", ".join(stopped))
         if purge:
             with steps.step("Removing the data"):
                 _remove(directory, project.project, name, file)

@@ -12,17 +12,18 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from djops.errors import ConfigError, DjopsError, ManyErrors, UsageError, Where
-from djops.model import editing
+from djops.model import editing, loading
 from djops.model.editing import Edit, SetValue
 from djops.model.nearest import advice
-from djops.model.project import PRINCIPAL_NAME, Grant
+from djops.model.project import PRINCIPAL_NAME, Grant, Login
 from djops.plan.change import Plan
 from djops.services import access, people, project, welcome
 from djops.services.access import Applied
 from djops.services.journal import Cause
 from djops.services.project import Edited, Loaded
+from djops.services.site import choose_environment
 from djops.services.welcome import Issued, LinkState
-from djops.systems import projectedit, projectfile
+from djops.systems import existing, ldap, projectedit, projectfile
 from djops.systems.progress import Progress
 from djops.systems.resources import load_roles
 
@@ -137,6 +138,51 @@ def _grant(data: Mapping[str, object], where: Where) -> Grant:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
         raise ConfigError(f"{place}: {first['msg'].removeprefix('Value error, ')}", where=where) from None
+
+
+def from_group(
+    project_file: Path, environment: str | None, group: str, grants: tuple[Grant, ...]
+) -> tuple[Newcomer, ...]:
+    """List the people of a group of the lab's directory, each with the same rights to be given.
+
+    Args:
+        project_file: The ``djops.yaml``, whose environment says in ``login:`` where the directory is.
+        environment: Name of the environment; ``None`` means the only one, or ``local``.
+        group: The group.
+        grants: What each shall be given.
+
+    Raises:
+        ConfigError: ``E_NO_DIRECTORY`` when the environment names no directory.
+        UsageError: ``E_UNKNOWN_GROUP``; or when nobody is in it.
+        DjopsError: The directory does not answer, or refuses.
+    """
+    loaded, places = loading.load(projectfile.read(project_file), projectfile.shown(project_file))
+    name = choose_environment(loaded, environment)
+    login, where = loaded.environments[name].login, places.where("environments", name)
+    if login is None or login.method != "ldap":
+        raise ConfigError(
+            f"the environment {name!r} names no directory of people",
+            where=where,
+            code="E_NO_DIRECTORY",
+            hint="add `login: {method: ldap, url: ..., user_dn: ..., group_dn: ...}`; see docs/people.md",
+        )
+    found = ldap.members(_directory(login, project_file.absolute().parent, where), group)
+    if not found:
+        raise UsageError(f"nobody is in the group {group!r}", code="E_UNKNOWN_GROUP")
+    return tuple(Newcomer(one.name, one.email, grants) for one in found)
+
+
+def _directory(login: Login, folder: Path, where: Where) -> ldap.Directory:
+    password = login.bind_password
+    return ldap.Directory(
+        login.url or "",
+        login.user_dn or "",
+        login.user_attr,
+        login.group_dn or "",
+        login.bind_dn,
+        None if password is None else existing.credential(password, folder, "login.bind_password", where),
+        None if login.ca is None else folder / login.ca,
+    )
 
 
 def onboarding(project_file: Path, newcomers: Sequence[Newcomer]) -> Edited:

@@ -12,6 +12,7 @@ from djops.model.names import is_sandbox, sandbox_stem
 from djops.model.project import SchemaEntry
 from djops.services import access
 from djops.services.access import Applied, Servers, Wanted
+from djops.services.journal import note
 from djops.services.site import Site
 from djops.systems import datajoint
 from djops.systems.progress import Progress, Silent
@@ -134,6 +135,7 @@ def sync(
     without: tuple[TableName, ...] = ()
     if missing:
         with told.step("Creating job tables") as step, datajoint.connect(servers.site.mysql) as client:
+            note(servers.journal, servers.cause, tables=", ".join(map(str, missing)))
             without = datajoint.create_job_tables(client, missing, lambda table: step.note(str(table)))
     applied = access.apply(servers, access.make_plan(servers, wanted), told)
     made = tuple(table for table in missing if table not in without)

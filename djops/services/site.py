@@ -34,6 +34,7 @@ class Site:
         mysql_root: MySQL as root, where djops runs the server itself.
         lab: The directory of djops' own state: lock, journal.
         s3_root: The object store as its account's root, where djops runs the server itself.
+        part_of: The project in whose journal it is recorded, for a test with a project of its own.
     """
 
     project: Project
@@ -46,6 +47,7 @@ class Site:
     mysql_root: MysqlConnection | None
     lab: Path
     s3_root: S3Connection | None = None
+    part_of: str = ""
 
 
 def choose_environment(project: Project, name: str | None) -> str:

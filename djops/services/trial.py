@@ -76,7 +76,7 @@ class Trial:
             schemas={self.schema: SchemaEntry(stage="development")},
             services={self.principal(role): Principal(grants=(grant,)) for role, grant in grants.items()},
         )
-        return replace(site, project=project)
+        return replace(site, project=project, part_of=site.part_of or site.project.project)
 
     def wanted(self, site: Site) -> access.Wanted:
         """Return what the servers should hold: what :meth:`site` was made for, on the scratch schema."""

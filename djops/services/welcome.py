@@ -12,11 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from djops.compile.login import login_path
 from djops.compile.rights import Rights, compile_rights, is_expired
 from djops.compile.vault import MOUNT, secret_path
 from djops.errors import AccessDeniedError, DjopsError
 from djops.model.graph import PipelineGraph, TableName
 from djops.model.names import Tier
+from djops.model.project import Login
 from djops.services import access, credentials
 from djops.services.access import Servers, Wanted
 from djops.services.journal import note
@@ -204,6 +206,7 @@ def tell(
         "path": f"{MOUNT}/data/{secret_path(wanted.project, name)}",
         "made": link.made,
         "until": until.isoformat(timespec="seconds"),
+        "login": None if site.env.login is None else _login(site.env.login),
         "settings": credentials.shared_settings(site),
         "secrets": list(credentials.secret_names(wanted.project)),
         "rights": {schema: sorted(held) for schema, held in may.items()},
@@ -221,6 +224,10 @@ def tell(
         None if table is None else str(table),
         until,
     )
+
+
+def _login(login: Login) -> dict[str, str]:
+    return {"method": login.method, "path": login_path(login)}
 
 
 def _by_schema(rights: Rights, graph: PipelineGraph, name: str) -> dict[str, set[str]]:
@@ -261,8 +268,9 @@ def first_table(graph: PipelineGraph, may: Mapping[str, set[str]]) -> TableName 
         graph: The pipeline.
         may: Names of capabilities by schema.
     """
-    readable = [schema for schema in graph.order if "read" in may[schema]]
-    for schema in sorted(readable, key=lambda one: (-len(may[one]), graph.order.index(one))):
+    # Of equals the one furthest down: a role is given there, and only reads what is above.
+    readable = [schema for schema in reversed(graph.order) if "read" in may[schema]]
+    for schema in sorted(readable, key=lambda one: -len(may[one])):
         for tier in _TIERS:
             for table in graph.tables_of(schema):
                 if table.tier is tier and table.master is None:

@@ -111,6 +111,21 @@ class _Section:
             self.errors.append(error)
 
 
+def credential(source: CredentialSource, directory: Path, name: str, where: Where) -> Secret:
+    """Read one secret that the project file says where to find.
+
+    Args:
+        source: Where it is.
+        directory: The project file's directory, from which relative paths count.
+        name: What it is called, for messages.
+        where: Where the project file says so.
+
+    Raises:
+        ConfigError: ``E_MODE``, ``E_SECRET`` or ``E_CONFIG``.
+    """
+    return Secret(_secret(source, directory, name, where))
+
+
 def _mysql(section: _Section, settings: MysqlServer) -> MysqlConnection:
     return MysqlConnection(
         host=settings.host,

@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import requests
 
-from djops.errors import DjopsError, ServerUnavailableError
+from djops.errors import AccessDeniedError, DjopsError, ServerUnavailableError
 from djops.systems.connections import Secret
 from djops.systems.tls_errors import tls_error
 
@@ -79,13 +79,72 @@ class LinkServer:
         fields = self._send(_UNWRAP, token).get("data")
         return {str(name): str(value) for name, value in (fields or {}).items()}
 
+    def log_in(self, method: str, path: str, user: str, password: Secret) -> Secret:
+        """Log in as somebody.
+
+        Args:
+            method: ``userpass`` or ``ldap``.
+            path: Where the method is mounted.
+            user: The account's name.
+            password: Its password there.
+
+        Returns:
+            A token that is good for some minutes.
+
+        Raises:
+            AccessDeniedError: ``E_LOGIN`` when the server refuses.
+            ServerUnavailableError: The server does not answer.
+        """
+        where = f"auth/{path}/login/{quote(user, safe='')}"
+        response = self._request("POST", where, {}, {"password": password.reveal()})
+        if response.status_code in (HTTPStatus.BAD_REQUEST, HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND):
+            raise AccessDeniedError(
+                f"the secrets server refuses the log-in of {user!r} with {method}",
+                where=self.address,
+                code="E_LOGIN",
+                hint="check the password: it is not the database's",
+            )
+        return Secret(str(self._data(response, "auth")["client_token"]))
+
+    def read(self, token: Secret, path: str) -> Mapping[str, str]:
+        """Read a secret with a token.
+
+        Args:
+            token: The token.
+            path: API path.
+
+        Returns:
+            Its fields. They must not be shown.
+
+        Raises:
+            AccessDeniedError: ``E_LOGIN`` when the token may not, or there is nothing.
+            ServerUnavailableError: The server does not answer.
+        """
+        response = self._request("GET", path, {"X-Vault-Token": token.reveal()}, None)
+        if response.status_code in (HTTPStatus.BAD_REQUEST, HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND):
+            raise AccessDeniedError(
+                f"the log-in does not open {path}",
+                where=self.address,
+                code="E_LOGIN",
+                hint="is the name you logged in with the account's?",
+            )
+        fields = self._data(response, "data").get("data") or {}
+        return {str(name): str(value) for name, value in fields.items()}
+
     def _send(self, path: str, token: Secret) -> dict[str, Any]:
+        return self._understood(self._request("POST", path, {"X-Vault-Token": token.reveal()}, None))
+
+    def _request(
+        self, method: str, path: str, headers: Mapping[str, str], body: Mapping[str, str] | None
+    ) -> requests.Response:
         host = urlsplit(self.address).hostname or ""
         self.session.trust_env = not _is_loopback(host)
         try:
-            response = self.session.post(
+            return self.session.request(
+                method,
                 f"{self.address.rstrip('/')}/v1/{path}",
-                headers={"X-Vault-Token": token.reveal(), "X-Vault-Request": "true"},
+                headers={**headers, "X-Vault-Request": "true"},
+                json=body,
                 verify=str(self.ca) if self.ca else True,
                 timeout=SECONDS,
             )
@@ -95,7 +154,18 @@ class LinkServer:
                 where=self.address,
                 hint="is this machine in the network that it serves? The link was not used",
             ) from None
-        return self._understood(response)
+
+    def _data(self, response: requests.Response, part: str) -> dict[str, Any]:
+        try:
+            answer = response.json()[part]
+        except (ValueError, KeyError, TypeError):
+            answer = None
+        if not response.ok or not isinstance(answer, dict):
+            raise ServerUnavailableError(
+                f"what answers there is no working secrets server (status {response.status_code})",
+                where=self.address,
+            )
+        return dict(answer)
 
     def _understood(self, response: requests.Response) -> dict[str, Any]:
         try:

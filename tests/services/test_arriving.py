@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import stat
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -146,6 +148,46 @@ def test_the_way_without_djops(up: DemoUnderTest, brought_in: Path, tmp_path: Pa
     assert (modes, stat.S_IMODE((tmp_path / ".secrets").stat().st_mode)) == ({0o600}, 0o700)
     assert not (tmp_path / "answer.json").exists()
     assert link.reveal() not in done.stdout + done.stderr
+
+
+@contextlib.contextmanager
+def command_lines() -> Iterator[set[str]]:
+    """Collect the command lines of all processes while something runs."""
+    seen: set[str] = set()
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(0.002):
+            for entry in Path("/proc").glob("[0-9]*/cmdline"):
+                with contextlib.suppress(OSError):
+                    seen.add(entry.read_bytes().decode(errors="replace"))
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        yield seen
+    finally:
+        over.set()
+        watcher.join()
+
+
+def test_nothing_secret_is_in_a_command_line_or_a_log(
+    up: DemoUnderTest, brought_in: Path, tmp_path: Path
+) -> None:
+    with command_lines() as seen:
+        _, link = again(up, brought_in, "omar")
+        file = brought_in / "links" / "omar.link"
+        done = djops("welcome", file, "--page", brought_in / "pages" / "omar", "--to", tmp_path, cwd=tmp_path)
+        assert done.status == 0, done.stderr
+        assert djops("doctor", cwd=tmp_path).status == 0
+    secrets = [link.reveal(), *secrets_of(up, "omar")]
+    assert any("client_probe" in line for line in seen), "the watcher saw what ran"
+    assert not [line for line in seen if any(secret in line for secret in secrets)]
+    logs = [path for path in up.site.lab.rglob("*") if path.suffix in (".log", ".jsonl", ".err")]
+    assert any(path.name == "audit.log" for path in logs)
+    for path in logs:
+        text = path.read_text(errors="replace")
+        assert not any(secret in text for secret in secrets), path
 
 
 def test_a_newer_link_ends_the_older(up: DemoUnderTest, brought_in: Path, tmp_path: Path) -> None:

@@ -259,6 +259,7 @@ def test_the_page_has_the_whole_of_the_grants_and_of_the_policy() -> None:
     account = "'djops_manager'@'%'"
     wanted = [mysql_manager.grant_server(account), *mysql_manager.grant_tables(account).values()]
     wanted += mysql_manager.grant_schemas(account, ["mylab_session", "mylab_ephys", SCRATCH])
+    wanted += [mysql_manager.grant_events(account)[0], *mysql_manager.grant_journal(account)]
     assert sorted(filter(None, shown[1:])) == sorted(wanted)
     own = manager_policy("my_lab", "123456789012", ["my-lab-data"])
     first, second = (json.loads(block(PAGE, language)) for language in ("json", "jsonc"))

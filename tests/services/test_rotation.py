@@ -16,6 +16,7 @@ from djops.plan.change import Plan
 from djops.plan.operations import Operation
 from djops.plan.rotation import NEXT_FIELD
 from djops.services import access, applying, rotation
+from djops.systems import datajoint
 from djops.systems.connections import Secret
 from djops.systems.s3 import S3
 from tests.conftest import LabUnderTest
@@ -94,6 +95,21 @@ def finish(ground: Ground, *names: str) -> Plan:
 def test_both_hold_until_the_renewal_is_finished(ground: Ground) -> None:
     before = dict(secrets(ground))
     running = session(ground, before["database.password"])
+    site = ground.servers.site.mysql
+    with datajoint.connect(replace(site, user="ada", password=Secret(before["database.password"]))) as client:
+        _renew(ground, before)
+        # Its session is from before, and goes on when the old password is gone.
+        table = client.FreeTable("rotation_a.#thing")
+        assert len(table) == 0
+    with running.cursor() as cursor:
+        cursor.execute("SELECT COUNT(*) FROM rotation_a.`#thing`")
+        assert cursor.fetchone() == (0,)
+    assert not rotation.under_way(ground.servers, ground.wanted)
+    assert access.make_plan(ground.servers, ground.wanted).is_empty
+    assert finish(ground, "ada").is_empty
+
+
+def _renew(ground: Ground, before: Mapping[str, str]) -> None:
     plan = begin(ground, "ada")
     assert len(plan.changes) == 2
     after = dict(secrets(ground))
@@ -113,12 +129,6 @@ def test_both_hold_until_the_renewal_is_finished(ground: Ground) -> None:
     assert not logs_in(ground, before["database.password"])
     assert key_works(ground, after)
     assert not key_works(ground, before)
-    with running.cursor() as cursor:
-        cursor.execute("SELECT COUNT(*) FROM rotation_a.`#thing`")
-        assert cursor.fetchone() == (0,)
-    assert not rotation.under_way(ground.servers, ground.wanted)
-    assert access.make_plan(ground.servers, ground.wanted).is_empty
-    assert finish(ground, "ada").is_empty
 
 
 def test_everybody_at_once(ground: Ground) -> None:

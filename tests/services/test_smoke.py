@@ -61,8 +61,16 @@ def _holdings(site: Site) -> Holdings:
             objects=frozenset(item["Key"] for item in listed if "smoke" in item["Key"]),
             users=frozenset(user["UserName"] for user in users),
             policies=frozenset(servers.secrets.read_policies()),
-            secrets=frozenset(servers.secrets.list_secrets("")),
+            secrets=frozenset(_secrets(servers)),
             records=frozenset(path.name for path in (site.lab / "smoke").glob("*")),
+        )
+
+
+def _secrets(servers: Servers) -> Iterator[str]:
+    """Name what there is; the journal's own notes stay, as it does."""
+    for project in servers.secrets.list_secrets(""):
+        yield from (
+            f"{project}{name}" for name in servers.secrets.list_secrets(project) if name != "journal/"
         )
 
 
