@@ -44,4 +44,4 @@ crash:
 
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist *.egg-info
-	find djops tests bench -name __pycache__ -type d -prune -exec rm -rf {} +
+	find djops tests bench crash -name __pycache__ -type d -prune -exec rm -rf {} +

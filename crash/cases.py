@@ -6,7 +6,7 @@ import datetime as dt
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 
@@ -65,6 +65,7 @@ class Case:
         after: What the plan brings them to.
         everybody: People who are there before and after, with the same roles.
         by_hand: What is done to the servers before the plan.
+        renews: Which half of a renewal of credentials the plan is, if any.
     """
 
     name: str
@@ -72,6 +73,7 @@ class Case:
     after: Side
     everybody: Mapping[str, Mapping[str, Any]]
     by_hand: Sequence[ByHand] = ()
+    renews: Literal["begin", "finish", ""] = ""
 
     @property
     def people(self) -> tuple[str, ...]:
@@ -98,6 +100,7 @@ def load(project: str) -> Mapping[str, Case]:
             Side(**told["after"]),
             data["everybody"],
             tuple(_by_hand(step, project) for step in told.get("by_hand", ())),
+            told.get("renews", ""),
         )
         for name, told in data["cases"].items()
     }

@@ -66,7 +66,8 @@ def rehearse(stage: Stage, case: Case) -> Rehearsal:
     stage.set_up(case)
     memory = Memory()
     old = memory.moment(stage.see(case, before))
-    run = at.apply_in_child(stage.at(after), after, stage.wires, None)
+    run = at.apply_in_child(stage.at(after), after, stage.wires, None, stage.plan_of(case))
+    stage.carry_out(case, after)
     new = memory.moment(stage.see(case, after))
     watch = Watch(stage, case, old, new, memory)
     found = watch.at_the_end(new, after)
@@ -103,7 +104,7 @@ def hit(stage: Stage, rehearsal: Rehearsal, point: Point) -> Found:
 
 def _hit(stage: Stage, watch: Watch, after: Wanted, point: Point) -> Found:
     found, case = Found(), watch.case
-    run = at.apply_in_child(stage.at(after), after, stage.wires, point)
+    run = at.apply_in_child(stage.at(after), after, stage.wires, point, stage.plan_of(case))
     if run.crashed:
         found.wrong(f"djops fell over: {run.crashed.strip().splitlines()[-1]}")
     if not run.reached:
@@ -113,12 +114,21 @@ def _hit(stage: Stage, watch: Watch, after: Wanted, point: Point) -> Found:
         for change in make_plan(stage.observer(after), after).changes:
             found.wrong(f"djops said that all was done, and there is to do: {change.describe()}")
     if point.kind == "kill":
-        stage.start_again()
-    found.add(watch.between(watch.memory.moment(stage.see(case, after)), "after the crash"))
+        try:
+            stage.start_again()
+        except DjopsError as error:
+            found.wrong(f"the server does not come back: {error}")
+            stage.start_again()
+    begun = case.renews == "begin"
+    found.add(watch.between(watch.memory.moment(stage.see(case, after)), "after the crash", renewing=begun))
     try:
         left = stage.bring_to(after)
         if not left.is_empty:
             found.wrong(f"{AT_THE_END}: there is something to do: {left.changes[0].describe()}")
+        if case.renews:
+            now = watch.memory.moment(stage.see(case, after))
+            found.add(watch.between(now, AT_THE_END, renewing=begun))
+            stage.carry_out(case, after)
     except DjopsError as error:
         found.wrong(f"{AT_THE_END}, which fails: {error}")
         return found

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 from botocore.config import Config
 
 from djops.errors import DjopsError
+from djops.plan.change import Plan
 from djops.plan.operations import AwsCall
 from djops.services import access
 from djops.services.access import Servers, Wanted
@@ -33,6 +34,8 @@ from tests.support.wire import Wires
 System = Literal["mysql", "s3", "secrets"]
 When = Literal["before", "unanswered", "after"]
 Kind = Literal["djops", "kill", "cut", "blip", "hole"]
+
+MakePlan = Callable[[Servers, Wanted], Plan]
 
 SYSTEMS: tuple[System, ...] = ("mysql", "s3", "secrets")
 KINDS: Mapping[Kind, str] = {
@@ -210,7 +213,9 @@ class Run:
     done: bool = False
 
 
-def apply_in_child(site: Site, wanted: Wanted, wires: Wires, point: Point | None) -> Run:
+def apply_in_child(
+    site: Site, wanted: Wanted, wires: Wires, point: Point | None, make_plan: MakePlan = access.make_plan
+) -> Run:
     """Make a plan and carry it out in a process of its own, hit at a point.
 
     Args:
@@ -218,12 +223,13 @@ def apply_in_child(site: Site, wanted: Wanted, wires: Wires, point: Point | None
         wanted: What is wanted.
         wires: The lines to the servers, which the child goes through.
         point: Where it is hit.
+        make_plan: What makes the plan.
     """
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
         os.close(reading)
-        _live(site, wanted, Hit(point, wires, site.lab), writing)
+        _live(site, wanted, Hit(point, wires, site.lab), writing, make_plan)
     os.close(writing)
     with os.fdopen(reading, "rb") as pipe:
         said = pipe.read()
@@ -234,7 +240,7 @@ def apply_in_child(site: Site, wanted: Wanted, wires: Wires, point: Point | None
     return Run(**{**told, "requests": [Request(**one) for one in told["requests"]]})
 
 
-def _live(site: Site, wanted: Wanted, hit: Hit, writing: int) -> NoReturn:
+def _live(site: Site, wanted: Wanted, hit: Hit, writing: int, make_plan: MakePlan) -> NoReturn:
     """Be the child: never returns into what the parent was doing."""
     told: dict[str, Any] = {}
     try:
@@ -242,7 +248,7 @@ def _live(site: Site, wanted: Wanted, hit: Hit, writing: int) -> NoReturn:
         if hit.point is not None and hit.point.kind == "hole":
             _impatient()
         with Servers(through(site, hit.wires)) as servers, servers.changing("apply", 5):
-            plan = access.make_plan(servers, wanted)
+            plan = make_plan(servers, wanted)
             told["changes"] = len(plan.changes)
             told["operations"] = sum(len(change.operations()) for change in plan.changes)
             access.apply(servers, plan)

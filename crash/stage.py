@@ -9,14 +9,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from crash.cases import ByHand, Case, Side
-from crash.points import SYSTEMS
+from crash.points import SYSTEMS, MakePlan
 from djops.compile.mysql_manager import SCHEMA_PRIVILEGES
 from djops.compile.mysql_state import AccountId, MysqlCatalog
 from djops.compile.secrets_state import SecretsState
+from djops.errors import StartError
 from djops.model.graph import PipelineGraph
 from djops.plan.change import Plan
 from djops.proof.iam_state import CatalogUser
-from djops.services import access, evidence
+from djops.services import access, evidence, rotation
 from djops.services import lab as labs
 from djops.services.access import Servers, Wanted
 from djops.services.evidence import Evidence
@@ -45,6 +46,10 @@ GRAPH = PipelineGraph(
 )
 STRANGER = "other_lab"
 """A schema and an account of somebody else on the same database server."""
+
+
+_STARTS, _NO_ROOM = 10, "io_setup() failed"
+"""How often a start is tried while other programs of the machine have all its asynchronous I/O."""
 
 
 @dataclass(frozen=True)
@@ -116,6 +121,24 @@ class Stage:
         if any(isinstance(step, str) and "IDENTIFIED" in step for step in case.by_hand):
             time.sleep(1.1)  # the server tells in whole seconds when a password was changed
         self.by_hand(case.by_hand)
+        if case.renews == "finish":
+            with self.changing(before) as servers:
+                access.apply(servers, rotation.begin(servers, before, case.concerned))
+
+    def plan_of(self, case: Case) -> MakePlan:
+        """Return what makes the plan of a case."""
+        halves: Mapping[str, MakePlan] = {
+            "begin": lambda servers, wanted: rotation.begin(servers, wanted, case.concerned),
+            "finish": lambda servers, wanted: rotation.finish(servers, wanted, case.concerned),
+        }
+        return halves.get(case.renews, access.make_plan)
+
+    def carry_out(self, case: Case, wanted: Wanted) -> None:
+        """Carry out a case's plan, or what is left of it; a renewal that it begins is finished as well."""
+        with self.changing(wanted) as servers:
+            access.apply(servers, self.plan_of(case)(servers, wanted))
+            if case.renews:
+                access.apply(servers, rotation.finish(servers, wanted, case.concerned))
 
     def by_hand(self, steps: Sequence[ByHand]) -> None:
         """Do as somebody would who does not know djops."""
@@ -178,7 +201,14 @@ class Stage:
     def start_again(self) -> None:
         """Bring back what was killed, as `djops up` does, and open all lines."""
         self.wires.heal()
-        labs.up(self.site.project, self.site.environment)
+        for _ in range(_STARTS):
+            try:
+                labs.up(self.site.project, self.site.environment)
+                return
+            except StartError as error:
+                if _NO_ROOM not in error.message:
+                    raise
+                time.sleep(5)
 
 
 @contextlib.contextmanager

@@ -191,12 +191,13 @@ class Watch:
     memory: Memory
     turn: int = 0
 
-    def between(self, now: Moment, label: str) -> Found:
+    def between(self, now: Moment, label: str, *, renewing: bool = False) -> Found:
         """Check what must be true at every moment.
 
         Args:
             now: The moment.
             label: What to call it.
+            renewing: Whether credentials are being renewed: whoever runs something goes on with the old ones.
         """
         found = Found()
         self._cells(now, found)
@@ -206,6 +207,8 @@ class Watch:
             self._credentials(now, name, found)
         for name in self.case.concerned:
             self._live(now, name, found)
+            if renewing:
+                self._go_on(name, found)
         found.violations = [f"{label}: {text}" for text in found.violations]
         return found
 
@@ -373,6 +376,13 @@ class Watch:
                 found.probes += 1
                 if not self._key_works(kept, project.stores):
                     found.wrong(f"the key kept for {name} counts as valid, but does not work")
+
+    def _go_on(self, name: str, found: Found) -> None:
+        kept = self.old.seen.kept.get(name)
+        if not self._password_works(kept, name):
+            found.wrong(f"the password that {name} had before the renewal does not work any more")
+        if not self._key_works(kept, ["main"]):
+            found.wrong(f"the key that {name} had before the renewal does not work any more")
 
     def _password_works(self, kept: StoredSecret | None, name: str, *, tls: bool = True) -> bool:
         password = kept.fields.get("database.password") if kept else None

@@ -23,7 +23,7 @@ import yaml
 
 ROOT = Path(__file__).parent.parent
 LIST = ROOT / "tests" / "mutants" / "mutants.yaml"
-COPIED = ("djops", "tests", "policies", "stacks", "docs", "pyproject.toml")
+COPIED = ("djops", "tests", "crash", "policies", "stacks", "docs", "pyproject.toml")
 SUITE = ("tests/compile", "tests/plan", "tests/model/test_teams.py")
 
 
