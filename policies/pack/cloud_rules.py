@@ -146,7 +146,12 @@ def _closed(props: Props) -> Iterator[str]:
 def _bucket_tls(props: Props) -> Iterator[str]:
     for one in _statements(props):
         plain = one.get("Condition") == {"Bool": {"aws:SecureTransport": "false"}}
-        if one["Effect"] == "Deny" and one.get("Principal") == "*" and one["Action"] == "s3:*" and plain:
+        if (
+            one["Effect"] == "Deny"
+            and one.get("Principal") in ("*", {"AWS": "*"})
+            and one["Action"] == "s3:*"
+            and plain
+        ):
             return
     yield "deny s3:* where aws:SecureTransport is false"
 

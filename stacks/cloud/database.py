@@ -102,6 +102,8 @@ class Database(pulumi.ComponentResource):
     def __init__(self, name: str, args: DatabaseArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("djops:cloud:Database", name, None, opts)
         self.mine = pulumi.ResourceOptions(parent=self)
+        # AWS does not give up a group that a database uses, and a database may outlive its stack.
+        self.lent = pulumi.ResourceOptions(parent=self, retain_on_delete=True)
         self.args = args
         kept = pulumi.ResourceOptions(parent=self, protect=True, retain_on_delete=True)
         self.logs = ["error", "slowquery", *(["audit"] if args.audit else [])]
@@ -167,7 +169,7 @@ class Database(pulumi.ComponentResource):
                 )
                 for key, value in sorted(PARAMETERS.items())
             ],
-            opts=self.mine,
+            opts=self.lent,
         )
 
     def _option_group(self) -> aws.rds.OptionGroup:
@@ -182,7 +184,7 @@ class Database(pulumi.ComponentResource):
             options=[
                 aws.rds.OptionGroupOptionArgs(option_name="MARIADB_AUDIT_PLUGIN", option_settings=[events])
             ],
-            opts=self.mine,
+            opts=self.lent,
         )
 
     def _log_group(self, kind: str) -> aws.cloudwatch.LogGroup:

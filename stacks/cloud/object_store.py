@@ -97,7 +97,8 @@ class ObjectStore(pulumi.ComponentResource):
                 bucket=bucket.id,
                 target_bucket=logs.id,
                 target_prefix=f"access/{name}/",
-                opts=self.mine,
+                # S3 looks whether it may write there.
+                opts=pulumi.ResourceOptions(parent=self, depends_on=[self.log_policy]),
             )
         if args.lock_days:
             aws.s3.BucketObjectLockConfiguration(
@@ -113,7 +114,7 @@ class ObjectStore(pulumi.ComponentResource):
         bucket: aws.s3.Bucket,
         statements: Sequence[policies.Document],
         key: pulumi.Input[str] | None,
-    ) -> None:
+    ) -> aws.s3.BucketPolicy:
         """Encrypt a bucket, block the public, switch access control lists off, attach its policy."""
         aws.s3.BucketServerSideEncryptionConfiguration(
             name,
@@ -143,7 +144,7 @@ class ObjectStore(pulumi.ComponentResource):
         aws.s3.BucketOwnershipControls(
             name, bucket=bucket.id, rule={"object_ownership": "BucketOwnerEnforced"}, opts=self.kept
         )
-        aws.s3.BucketPolicy(
+        return aws.s3.BucketPolicy(
             name,
             bucket=bucket.id,
             policy=json.dumps(policies.document(*statements)),
@@ -179,7 +180,7 @@ class ObjectStore(pulumi.ComponentResource):
         if self.args.audit:
             statements += policies.trail_delivery(name, self._trail_arn(), account)
         # S3 delivers access logs only to buckets that it encrypts with a key of its own.
-        self._close("logs", bucket, statements, None)
+        self.log_policy = self._close("logs", bucket, statements, None)
         aws.s3.BucketLifecycleConfiguration(
             "logs",
             bucket=bucket.id,
@@ -218,7 +219,7 @@ class ObjectStore(pulumi.ComponentResource):
                     ],
                 }
             ],
-            opts=self.mine,
+            opts=pulumi.ResourceOptions(parent=self, depends_on=[self.log_policy]),
         )
 
     def _manager(self) -> aws.iam.User:

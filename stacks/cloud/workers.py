@@ -129,6 +129,8 @@ class Workers(pulumi.ComponentResource):
             "workers-login",
             name=f"{args.prefix}/workers-login",
             description="user and password of the pipeline's workers",
+            # It can be given anew; a name that waits for its deletion would be in the way of the next `up`.
+            recovery_window_in_days=0,
             opts=self.mine,
         )
         self.starter = self._starter()

@@ -176,7 +176,7 @@ def test_every_bucket_is_closed_encrypted_and_refuses_plain_http(whole: Declared
         assert denied[0]["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}, name
         assert (
             denied[0]["Action"] == "s3:*"
-            and denied[0]["Principal"] == "*"
+            and denied[0]["Principal"] == {"AWS": "*"}
             and len(denied[0]["Resource"]) == 2
         )
     assert not any(one.inputs["forceDestroy"] for one in whole.of("s3.Bucket").values())
@@ -221,6 +221,8 @@ def test_data_is_protected_and_stays(whole: Declared) -> None:
         for one in found.values():
             if one.name != "replica":
                 assert one.protect and one.retain, one.urn
+    for kind in ("rds.ParameterGroup", "rds.OptionGroup"):
+        assert all(one.retain for one in whole.of(kind).values()), kind
     init = whole.of("secretsmanager.Secret")["secrets-init"]
     assert init.protect and init.retain
 

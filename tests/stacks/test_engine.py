@@ -1,0 +1,164 @@
+"""The stacks as they live: made, changed, broken, mended and taken down, against AWS's interfaces in memory.
+
+The program, the SDK's runtime and both protocols are real; the engine and the provider are stand-ins
+(`docs/cloud.md` tells what that leaves open).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from cloud import policies
+from cloud.object_store import BucketArgs
+from cloud.settings import size_named
+from cloud.workers import Image
+
+from tests.support.cloud_world import RAW, WANTED, World, world_in
+from tests.support.engine import DeploymentError
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """A stack that is up; whoever changes it brings it back."""
+    for world in world_in(tmp_path_factory.mktemp("made")):
+        before = world.preview()
+        assert not world.file.exists() and world.double.calls == []
+        assert not world.client("s3").list_buckets()["Buckets"]
+        after = world.up()
+        assert before.count() == after.count() == {"create": len(after.steps)}
+        assert {step.urn for step in before.steps} == {step.urn for step in after.steps}
+        yield world
+
+
+def test_up_makes_what_was_asked_for(made: World) -> None:
+    database = made.database()
+    assert (
+        database["StorageEncrypted"] and database["DeletionProtection"] and not database["PubliclyAccessible"]
+    )
+    tags = {one["Key"]: one["Value"] for one in database["TagList"]}
+    assert tags["djops:project"] == "demo_lab" and tags["djops:environment"] == "production"
+    s3 = made.client("s3")
+    assert {one["Name"] for one in s3.list_buckets()["Buckets"]} == {
+        "demo-raw",
+        "demo-lab-production-123456789012-logs",
+    }
+    assert s3.get_bucket_versioning(Bucket="demo-raw")["Status"] == "Enabled"
+    assert all(s3.get_public_access_block(Bucket="demo-raw")["PublicAccessBlockConfiguration"].values())
+    assert len(made.machines()) == 2
+
+
+def test_state_and_outputs_hold_no_secret(made: World) -> None:
+    text = made.file.read_text(encoding="utf-8").lower()
+    assert '"password"' not in text and "secretstring" not in text
+    state = json.loads(text)
+    assert state["version"] == 3 and not state["checkpoint"]["latest"]["pending_operations"]
+    outputs = made.up().outputs
+    assert outputs["database"]["adminSecret"].startswith("arn:aws:secretsmanager:")
+    assert outputs["buckets"] == ["demo-raw"]
+
+
+def test_up_again_does_nothing(made: World) -> None:
+    asked = len(made.double.calls)
+    result = made.up()
+    assert result.count() == {} and len(made.double.calls) == asked
+
+
+def test_a_larger_size_changes_the_database_and_replaces_nothing(made: World) -> None:
+    before, medium = made.database()["DbiResourceId"], size_named("medium")
+    planned, done = made.preview(size=medium), made.up(size=medium)
+    assert set(planned.steps) == set(done.steps)
+    assert done.names("update") == ["database"] and done.count() == {"update": 1}
+    (step,) = [one for one in done.steps if one.operation == "update"]
+    assert {"instanceClass", "multiAz", "allocatedStorage", "maxAllocatedStorage"} <= set(step.changed)
+    after = made.database()
+    assert (
+        after["DBInstanceClass"] == "db.m7g.large" and after["MultiAZ"] and after["DbiResourceId"] == before
+    )
+    made.up()
+    assert made.database()["DBInstanceClass"] == "db.t4g.medium"
+
+
+def test_a_new_image_replaces_the_task_and_updates_the_service(made: World) -> None:
+    image = Image("demo@sha256:" + "34" * 32, "beef" * 10)
+    done = made.up(image=image)
+    assert done.names("replace") == ["cpu"] and "cpu" in done.names("update")
+    (service,) = made.client("ecs").describe_services(cluster="djops-demo_lab-production", services=["cpu"])[
+        "services"
+    ]
+    task = made.client("ecs").describe_task_definition(taskDefinition=service["taskDefinition"])
+    assert task["taskDefinition"]["containerDefinitions"][0]["image"] == image.reference
+    made.up()
+
+
+def test_a_new_openbao_replaces_its_machine_and_keeps_its_disk(made: World) -> None:
+    assert WANTED.openbao is not None
+    (disk,) = [one for one in made.client("ec2").describe_volumes()["Volumes"] if one["Size"] == 10]
+    before = made.machines()
+    newer = dataclasses.replace(WANTED.openbao, sha256="cd" * 32)
+    done = made.up(openbao=newer)
+    assert done.names("replace") == ["secrets", "secrets-data"]
+    order = [(step.operation, step.name) for step in done.steps if step.operation in ("replace", "delete")]
+    # The new machine comes first; the disk is let go before it is taken; the old machine goes last.
+    assert order == [
+        ("replace", "secrets"),
+        ("delete", "secrets-data"),
+        ("replace", "secrets-data"),
+        ("delete", "secrets"),
+    ]
+    after = made.machines()
+    assert len(after) == 2 and len(after & before) == 1
+    (now,) = made.client("ec2").describe_volumes(VolumeIds=[disk["VolumeId"]])["Volumes"]
+    assert now["Attachments"][0]["InstanceId"] in after - before
+    made.up()
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (
+            {"buckets": (dataclasses.replace(RAW, lock_days=30),)},
+            "unable to replace .*::demo-raw: it is protected",
+        ),
+        ({"buckets": (BucketArgs("demo-other"),)}, "::demo-raw cannot be deleted because it is protected"),
+        ({"project": "other_lab"}, "unable to replace .*: it is protected"),
+    ],
+    ids=["lock an existing bucket", "leave a bucket out", "rename the project"],
+)
+def test_what_would_cost_data_is_refused(change: dict[str, Any], told: str, made: World) -> None:
+    before, asked = made.file.read_bytes(), len(made.double.calls)
+    with pytest.raises(DeploymentError, match=told):
+        made.up(preview_first=True, **change)
+    assert made.file.read_bytes() == before and len(made.double.calls) == asked
+
+
+def test_refresh_finds_drift_and_up_mends_it(made: World) -> None:
+    assert made.engine.refresh().count() == {}
+    s3, rds = made.client("s3"), made.client("rds")
+    s3.put_bucket_versioning(Bucket="demo-raw", VersioningConfiguration={"Status": "Suspended"})
+    s3.delete_public_access_block(Bucket="demo-raw")
+    rds.modify_db_instance(
+        DBInstanceIdentifier="demo-lab-production", DeletionProtection=False, ApplyImmediately=True
+    )
+    made.client("iam").put_user_policy(
+        UserName="djops-manager-demo_lab",
+        PolicyName="djops",
+        PolicyDocument=json.dumps(policies.document(policies.allow(["*"], ["*"]))),
+    )
+    assert made.preview().count() == {}, "without a refresh nobody looks"
+    found = made.engine.refresh()
+    changed = {step.name: step.changed for step in found.steps if step.operation == "update"}
+    assert changed["database"] == ("deletionProtection",)
+    assert changed["demo-raw"] == ("versioningConfiguration",)
+    assert changed["access-manager"] == ("policy",)
+    assert found.names("delete") == ["demo-raw"]
+    mended = made.up()
+    assert sorted(mended.names("update")) == ["access-manager", "database", "demo-raw"]
+    assert mended.names("create") == ["demo-raw"]
+    assert s3.get_bucket_versioning(Bucket="demo-raw")["Status"] == "Enabled"
+    assert all(s3.get_public_access_block(Bucket="demo-raw")["PublicAccessBlockConfiguration"].values())
+    assert made.database()["DeletionProtection"]
+    assert made.engine.refresh().count() == {}
