@@ -17,6 +17,7 @@ import contextlib
 import itertools
 import random
 import shutil
+import signal
 import sys
 import time
 import traceback
@@ -47,6 +48,9 @@ def main(arguments: Sequence[str]) -> int:
     chosen = parser.parse_args(arguments)
     names = chosen.parts or ["loop", "mysql", "iam"]
     first = random.randrange(10**6) if chosen.seed is None else chosen.seed
+    # Whoever ends it early is told the figures, and no server stays behind.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     with _lab() as project_file:
         parts = _Parts(project_file)
         try:
