@@ -25,9 +25,6 @@ ADOPTED_FACT = "s3_adopted_keys"
 ROTATED_FACT = "s3_rotated_keys"
 """Beside a secret: ids of keys from before a rotation, which hold for the time being."""
 
-ROTATED_FACT = "s3_rotated_keys"
-"""Beside a secret: ids of keys from before a rotation, which hold for the time being."""
-
 BLOCKS = ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets")
 
 
@@ -340,15 +337,6 @@ def adopted_keys(facts: Mapping[str, str]) -> tuple[str, ...]:
         facts: What is recorded beside a secret.
     """
     return tuple(key for key in facts.get(ADOPTED_FACT, "").split(",") if key)
-
-
-def held_keys(facts: Mapping[str, str]) -> tuple[str, ...]:
-    """Return the ids of keys that hold beside the one that is handed out.
-
-    Args:
-        facts: What is recorded beside a secret.
-    """
-    return (*adopted_keys(facts), *(key for key in facts.get(ROTATED_FACT, "").split(",") if key))
 
 
 def held_keys(facts: Mapping[str, str]) -> tuple[str, ...]:
