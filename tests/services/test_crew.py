@@ -218,7 +218,7 @@ def test_without_the_lock_nothing_at_all_is_sent_any_more() -> None:
     outcome = run_of(changes, send).run()
     assert not [one for one in sent.sent if isinstance(one, AwsCall) and one.action == "CreateAccessKey"]
     assert list(outcome.failed) == [0]
-    assert len(outcome.begun) == THREADS - 1
+    assert set(outcome.begun) < set(range(THREADS))
 
 
 def test_a_crash_passes_through() -> None:
