@@ -31,6 +31,7 @@ from djops.plan.mysql_changes import (
     SetPassword,
     event_name,
 )
+from djops.plan.rotation import FinishRotation
 
 _NOBODY = Account(kind=None, project=None)
 GRANT_OPTION = "GRANT OPTION"
@@ -86,6 +87,8 @@ class _Sorter:
                 self.protection(change)
             case SetPassword(name=name):
                 self.password(change)
+            case FinishRotation(name=name):
+                self.note(DriftKind.SECOND_PASSWORD, name, change.why[0], change)
             case DiscardPassword(name=name):
                 self.note(DriftKind.SECOND_PASSWORD, name, "an older password is valid too", change)
             case RevokePrivileges(grantee=name, scope=scope, privileges=privileges):

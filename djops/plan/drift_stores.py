@@ -5,6 +5,7 @@ from __future__ import annotations
 from djops.compile.s3 import POLICY_NAME
 from djops.plan.change import Change, Plan
 from djops.plan.drift_kinds import Book, DriftKind, Sight
+from djops.plan.rotation import RetireKey
 from djops.plan.s3_changes import (
     Attach,
     CreateKey,
@@ -52,6 +53,8 @@ def _name_one(change: Change, sight: Sight, book: Book) -> None:
             book.add(DriftKind.USER_LEFT, "s3", name, "it stands not in djops.yaml", change)
         case DeleteKey(name=name, key=key):
             book.add(DriftKind.EXTRA_KEY, "s3", name, f"key {key}", change)
+        case RetireKey(name=name, key=key):
+            book.add(DriftKind.EXTRA_KEY, "s3", name, f"key {key}: {change.why[0]}", change)
         case Detach(name=name, group="", policy_arn=arn):
             book.add(DriftKind.EXTRA_POLICY, "s3", name, f"policy {arn}", change)
         case Detach(name=name, group=group):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from dataclasses import dataclass
 from djops.compile.mysql_state import Account, AccountId
 from djops.compile.sql import quote_account, quote_string
 from djops.plan.change import Change, Phase, Risk, Told
-from djops.plan.mysql_changes import MysqlChange, SetPassword
+from djops.plan.mysql_changes import STATE_FACT, MysqlChange, SetPassword
 from djops.plan.operations import (
     AwsCall,
     KeepKey,
@@ -29,6 +30,9 @@ NEXT_FIELD = "database.password_next"
 ROTATING = "rotating"
 """Value of the fact about the password's state from when the next one is kept until it is handed out."""
 
+UNTIL_FACT = "rotated_until"
+"""Day from which on a plan ends what a rotation left in force; none when only ``--finish`` ends it."""
+
 
 def _mark(rotating: bool | None) -> str:
     return f"ATTRIBUTE {quote_string(json.dumps({'djops': {'rotating': rotating}}))}"
@@ -45,16 +49,18 @@ class RotatePassword(MysqlChange):
     name: AccountId
     account: Account
     secret: str
+    until: str = ""
 
     def _tell(self) -> Told:
-        after = "a new password, and the old one for now"
+        after = f"a new password, and the old one {_for_now(self.until)}"
         return Told(f"account {self.name}", "one password", after, Risk.KEEPS, Phase.PREPARE)
 
     def operations(self) -> tuple[Operation, ...]:
-        """Keep, set with a mark in the same statement, hand out, note."""
+        """Note until when both hold, keep, set with a mark in the same statement, hand out, note."""
         head = f"ALTER USER {quote_account(*self.name)} IDENTIFIED WITH {self.account.plugin} BY "
         tail = f" RETAIN CURRENT PASSWORD {_mark(True)}"
         return (
+            MarkSecret(self.secret, {UNTIL_FACT: self.until}),
             StorePassword(self.secret, self.name.user, NEXT_FIELD),
             Sql((head, SecretRef(self.secret, NEXT_FIELD), tail)),
             KeepNextPassword(self.secret),
@@ -105,15 +111,16 @@ class RotateKey(S3Change):
     name: str
     key: str
     keep: KeepKey
+    until: str = ""
 
     def _tell(self) -> Told:
-        after = f"a new key, and {self.key} for now"
+        after = f"a new key, and {self.key} {_for_now(self.until)}"
         return Told(f"access key of {self.name}", self.key, after, Risk.KEEPS, Phase.JOIN)
 
     def operations(self) -> tuple[Operation, ...]:
         """Note the first key, lest it be taken for somebody else's; then make and keep the second."""
         return (
-            MarkSecret(self.keep.path, {ROTATED_FACT: self.key}),
+            MarkSecret(self.keep.path, {ROTATED_FACT: self.key, UNTIL_FACT: self.until}),
             AwsCall("iam", "CreateAccessKey", {"UserName": self.name}, keep_key=self.keep),
         )
 
@@ -155,3 +162,51 @@ def rotated_key(facts: Mapping[str, str]) -> str:
     before = facts.get(ROTATED_FACT, "")
     # Noted before the second key is made: when djops ended there, the first one is still the only one.
     return "" if before == facts.get(KEY_FACT) else before
+
+
+def is_overdue(facts: Mapping[str, str], today: dt.date) -> bool:
+    """Tell whether what a rotation left in force should have ended.
+
+    Args:
+        facts: What is recorded beside a secret.
+        today: The day.
+    """
+    until = facts.get(UNTIL_FACT, "")
+    # Days are written so that they sort as text; what is no day at all was not written by djops.
+    return bool(until) and until <= today.isoformat()
+
+
+def end_overdue(
+    found: Mapping[AccountId, Account],
+    facts: Mapping[AccountId, Mapping[str, str]],
+    keeps: Mapping[str, KeepKey],
+    today: dt.date,
+) -> list[Change]:
+    """Plan the end of what rotations left in force for longer than they were given.
+
+    Args:
+        found: The accounts that there are.
+        facts: What is recorded beside the secret of each of the project's accounts.
+        keeps: Where each principal's access key is kept.
+        today: The day.
+
+    Returns:
+        The changes, unordered.
+    """
+    changes: list[Change] = []
+    for name, beside in facts.items():
+        if not is_overdue(beside, today):
+            continue
+        why = (f"its rotation was to end on {beside[UNTIL_FACT]}",)
+        there = found.get(name)
+        # While the next password is not handed out, the one from before is the one that is.
+        if there is not None and there.rotating and beside.get(STATE_FACT) != ROTATING:
+            changes.append(FinishRotation(name=name, why=why))
+        key = rotated_key(beside)
+        if key and name.user in keeps:
+            changes.append(RetireKey(name=name.user, key=key, keep=keeps[name.user], why=why))
+    return changes
+
+
+def _for_now(until: str) -> str:
+    return f"until {until}" if until else "for now"

@@ -28,7 +28,7 @@ from djops.plan.expiry import Ended, what_ended
 from djops.plan.mysql import Reasons, diff_mysql
 from djops.plan.mysql_changes import CHANGED_FACT, STATE_FACT, EndSessions
 from djops.plan.operations import KeepKey
-from djops.plan.rotation import ROTATING
+from djops.plan.rotation import ROTATING, end_overdue
 from djops.plan.s3 import diff_s3
 from djops.plan.vault import diff_vault
 from djops.services.applying import Applied as Applied
@@ -141,6 +141,8 @@ def plan_of(servers: Servers, wanted: Wanted, standing: Standing, adoption: Adop
         s3, first = adopt_s3(project.project, adoption, found.s3, keeps)
         held, why = with_adopted_keys(adoption, facts), _entries(rights, standing.ended)
         changes += [*first, *diff_s3(project.project, want.s3, s3, keeps, held, why)]
+    beside = {AccountId(name, host): known_of for name, known_of in facts.items()}
+    changes += end_overdue(found.mysql.accounts, beside, keeps, wanted.today)
     changes += diff_vault(want.secrets, found.secrets)
     return Plan(in_order(changes), _unmanaged(servers, mysql))
 

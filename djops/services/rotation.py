@@ -11,7 +11,14 @@ from djops.errors import ConflictError, UsageError
 from djops.model.nearest import advice
 from djops.plan.change import Change, Plan, in_order
 from djops.plan.operations import KeepKey
-from djops.plan.rotation import FinishRotation, RetireKey, RotateKey, RotatePassword, rotated_key
+from djops.plan.rotation import (
+    UNTIL_FACT,
+    FinishRotation,
+    RetireKey,
+    RotateKey,
+    RotatePassword,
+    rotated_key,
+)
 from djops.plan.s3_changes import KEY_FACT
 from djops.services import access
 from djops.services.access import Servers, Standing, Wanted
@@ -25,14 +32,16 @@ class Under:
         who: The person or service.
         password: Whether its password from before holds as well.
         key: Id of its access key from before, empty when there is none.
+        until: Day from which on a plan ends both; empty when only ``--finish`` does.
     """
 
     who: str
     password: bool
     key: str
+    until: str = ""
 
 
-def begin(servers: Servers, wanted: Wanted, names: Sequence[str]) -> Plan:
+def begin(servers: Servers, wanted: Wanted, names: Sequence[str], until: str = "") -> Plan:
     """Plan new credentials for people and services, beside those they have.
 
     Who runs something goes on with the old ones, whoever asks for credentials gets the new ones. A name
@@ -42,6 +51,7 @@ def begin(servers: Servers, wanted: Wanted, names: Sequence[str]) -> Plan:
         servers: The servers; the caller holds :meth:`Servers.changing` until the plan is carried out.
         wanted: What they should hold.
         names: People and services; all when empty.
+        until: Day from which on a plan ends the old ones; when empty, only :func:`finish` does.
 
     Returns:
         The plan, for :func:`djops.services.access.apply`.
@@ -58,11 +68,11 @@ def begin(servers: Servers, wanted: Wanted, names: Sequence[str]) -> Plan:
         account, path, facts = _of(servers, wanted, standing, who)
         there = found.mysql.accounts[account]
         if not there.rotating:
-            changes.append(RotatePassword(name=account, account=there, secret=path, why=why))
+            changes.append(RotatePassword(name=account, account=there, secret=path, until=until, why=why))
         key = facts.get(KEY_FACT, "")
         if wanted.project.stores and key and not rotated_key(facts):
             keep = KeepKey(path, tuple(sorted(wanted.project.stores)))
-            changes.append(RotateKey(name=who, key=key, keep=keep, why=why))
+            changes.append(RotateKey(name=who, key=key, keep=keep, until=until, why=why))
     return Plan(in_order(changes))
 
 
@@ -113,7 +123,7 @@ def under_way(servers: Servers, wanted: Wanted) -> tuple[Under, ...]:
         there = standing.found.mysql.accounts.get(account)
         password, key = there is not None and there.rotating, rotated_key(facts)
         if password or key:
-            found.append(Under(who, password, key))
+            found.append(Under(who, password, key, facts.get(UNTIL_FACT, "")))
     return tuple(found)
 
 

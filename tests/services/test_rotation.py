@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -13,6 +14,7 @@ import pytest
 from djops.compile.mysql_state import AccountId
 from djops.errors import DjopsError
 from djops.plan.change import Plan
+from djops.plan.drift_kinds import DriftKind
 from djops.plan.operations import Operation
 from djops.plan.rotation import NEXT_FIELD
 from djops.services import access, applying, rotation
@@ -138,6 +140,35 @@ def test_everybody_at_once(ground: Ground) -> None:
     assert access.make_plan(ground.servers, ground.wanted).is_empty
 
 
+def test_what_is_overdue_is_drift_and_the_next_apply_ends_it(ground: Ground) -> None:
+    before = dict(secrets(ground))
+    with ground.servers.changing("rotate", 10):
+        carry_out(ground, rotation.begin(ground.servers, ground.wanted, ["ada"], "2030-01-08"))
+    (under,) = rotation.under_way(ground.servers, ground.wanted)
+    assert under.until == "2030-01-08"
+    assert not ground.look()
+    early, ground.wanted = ground.wanted, replace(ground.wanted, today=dt.date(2030, 1, 8))
+    try:
+        found = {one.kind: one for one in ground.look()}
+        assert set(found) == {DriftKind.SECOND_PASSWORD, DriftKind.EXTRA_KEY}
+        assert len(ground.apply().changes) == 2
+        assert not ground.look()
+    finally:
+        ground.wanted = early
+    assert not logs_in(ground, before["database.password"])
+    assert not key_works(ground, before)
+    assert logs_in(ground, secrets(ground)["database.password"])
+    assert key_works(ground, secrets(ground))
+
+
+def test_an_earlier_grace_does_not_end_a_later_rotation(ground: Ground) -> None:
+    with ground.servers.changing("rotate", 10):
+        carry_out(ground, rotation.begin(ground.servers, ground.wanted, ["ada"], "2020-01-01"))
+    finish(ground, "ada")
+    begin(ground, "ada")
+    assert access.make_plan(ground.servers, ground.wanted).is_empty
+
+
 class Crash(BaseException):
     """The end of djops at a point of a test's choice."""
 
@@ -161,7 +192,7 @@ def crashing(monkeypatch: pytest.MonkeyPatch, at: int, *, after: bool) -> Iterat
 
 
 @pytest.mark.parametrize("after", [False, True])
-@pytest.mark.parametrize("at", range(6))
+@pytest.mark.parametrize("at", range(7))
 def test_a_crash_anywhere_leaves_what_is_handed_out_in_force(
     ground: Ground, monkeypatch: pytest.MonkeyPatch, at: int, after: bool
 ) -> None:

@@ -1,0 +1,100 @@
+"""``djops rotate``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from djops.cli import common
+from djops.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from djops.services.access import Servers, Wanted
+    from djops.services.rotation import Under
+
+GRACE_DAYS = 7
+
+
+@click.command()
+@click.argument("names", nargs=-1, metavar="[WHO]...")
+@click.option("--all", "everybody", is_flag=True, help="Everybody in djops.yaml, people and services.")
+@click.option("--finish", is_flag=True, help="End the old credentials now.")
+@click.option(
+    "--grace",
+    type=click.IntRange(min=0),
+    default=GRACE_DAYS,
+    show_default=True,
+    metavar="DAYS",
+    help="How long the old ones hold at most: after that they are drift, and the next `apply` ends them.",
+)
+@common.changing
+def command(out: common.Output, names: tuple[str, ...], everybody: bool, finish: bool, grace: int) -> None:
+    """Renew somebody's password and access key while everything that runs goes on.
+
+    The old ones hold beside the new ones until --finish, or until the days of grace are over. Sessions that
+    are open and computations under way are not touched by either. Who asks for credentials (`djops
+    credentials`, a welcome link) gets the new ones. Without WHO, tells whose renewal is under way.
+
+    Exit status: 0 done, 1 error.
+    """
+    if names and everybody:
+        raise UsageError("names and --all exclude each other", hint="give one of them")
+    if names or everybody or finish:
+        _rotate(out, names, grace, finish=finish)
+    else:
+        _list(out)
+
+
+def _rotate(out: common.Output, names: tuple[str, ...], grace: int, *, finish: bool) -> None:
+    import datetime as dt
+
+    from djops.report import changes
+    from djops.services import access, project, rotation
+
+    with (
+        access.opened(project.load(out.project_file), out.environment) as (servers, wanted),
+        servers.changing("rotate", out.lock_wait, reason=out.reason, progress=out.progress),
+    ):
+        until = (wanted.today + dt.timedelta(days=grace)).isoformat()
+        if finish:
+            plan = rotation.finish(servers, wanted, names)
+        else:
+            plan = rotation.begin(servers, wanted, names, until)
+        nothing = "No rotation is under way." if finish else "The rotation is under way already."
+        out.emit(
+            changes.plan_data(plan),
+            nothing if plan.is_empty else changes.plan_text(plan, coloured=out.coloured),
+        )
+        if not plan.is_empty:
+            out.confirm("Carry this out?", action="the rotation")
+        applied = access.apply(servers, plan, out.progress)
+        _tell(out, servers, wanted, len(applied.done))
+    if applied.done and not finish:
+        out.remark("hand the new ones out with `djops credentials WHO`; then `djops rotate WHO --finish`")
+
+
+def _tell(out: common.Output, servers: Servers, wanted: Wanted, done: int) -> None:
+    from djops.services import rotation
+
+    left = rotation.under_way(servers, wanted)
+    out.emit({"applied": done, "under_way": left}, f"Done: {done} changes\n{_table(left)}" if done else "")
+
+
+def _list(out: common.Output) -> None:
+    from djops.services import access, project, rotation
+
+    with access.opened(project.load(out.project_file), out.environment) as (servers, wanted):
+        left = rotation.under_way(servers, wanted)
+    out.emit({"under_way": left}, _table(left) or "No rotation is under way.")
+
+
+def _table(left: Sequence[Under]) -> str:
+    from djops.report.table import table
+
+    rows = [
+        (one.who, "holds" if one.password else None, one.key or None, one.until or "--finish") for one in left
+    ]
+    return table(("who", "old password", "old key", "until"), rows) if rows else ""
