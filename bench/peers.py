@@ -108,7 +108,7 @@ def _script(servers: Servers, cells: Sequence[tuple[str, str, frozenset[str]]]) 
         server = pymysql.connect(**options, password=link.password.reveal(), ssl_ca=str(link.ca))
         with server, server.cursor() as cursor:
             for person in people:
-                account = quote_account(person, "%")
+                account = quote_account(person, "%").replace("%", "%%")  # as the driver wants it
                 cursor.execute(
                     f"CREATE USER IF NOT EXISTS {account} IDENTIFIED BY %s REQUIRE SSL", ("x" * 24,)
                 )
