@@ -34,9 +34,11 @@ GRACE_DAYS = 7
 def command(out: common.Output, names: tuple[str, ...], everybody: bool, finish: bool, grace: int) -> None:
     """Renew somebody's password and access key while everything that runs goes on.
 
-    The old ones hold beside the new ones until --finish, or until the days of grace are over. Sessions that
-    are open and computations under way are not touched by either. Who asks for credentials (`djops
-    credentials`, a welcome link) gets the new ones. Without WHO, tells whose renewal is under way.
+    The old ones hold beside the new ones until --finish, or until the days of grace are over: sessions that
+    are open and computations under way go on. Who asks for credentials (`djops credentials`, a welcome link)
+    gets the new ones. Database sessions outlive --finish too; a program that was started with the old access
+    key does not reach the store any more, so start it anew before, or wait for its end. --finish says who has
+    a session open. Without WHO, tells whose renewal is under way.
 
     Exit status: 0 done, 1 error.
     """
@@ -68,6 +70,11 @@ def _rotate(out: common.Output, names: tuple[str, ...], grace: int, *, finish: b
             changes.plan_data(plan),
             nothing if plan.is_empty else changes.plan_text(plan, coloured=out.coloured),
         )
+        if finish and (busy := rotation.connected(servers, plan)):
+            out.remark(
+                f"{', '.join(busy)}: has a session open; a program that was started with the old access key "
+                "loses the store now"
+            )
         if not plan.is_empty:
             out.confirm("Carry this out?", action="the rotation")
         applied = access.apply(servers, plan, out.progress)

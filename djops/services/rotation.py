@@ -106,6 +106,21 @@ def finish(servers: Servers, wanted: Wanted, names: Sequence[str]) -> Plan:
     return Plan(in_order(changes))
 
 
+def connected(servers: Servers, plan: Plan) -> tuple[str, ...]:
+    """Name those who are at work while a plan ends their access key from before.
+
+    Args:
+        servers: The servers.
+        plan: What :func:`finish` returned.
+
+    Raises:
+        DjopsError: The database cannot be read.
+    """
+    names = {change.name for change in plan.changes if isinstance(change, RetireKey)}
+    found = servers.mysql.connected([AccountId(name) for name in names])
+    return tuple(sorted({account.user for account in found}))
+
+
 def under_way(servers: Servers, wanted: Wanted) -> tuple[Under, ...]:
     """Tell whose credentials are being renewed.
 
