@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import statistics
 import subprocess
 import sys
@@ -49,8 +50,7 @@ PLAYBOOK = """\
         column_case_sensitive: true
       loop: "{{ people }}"
       loop_control: {label: "{{ item.name }}"}
-      no_log: true
-"""
+    """
 
 
 def measure(place: Path) -> Iterator[Pair | str]:
@@ -66,7 +66,10 @@ def measure(place: Path) -> Iterator[Pair | str]:
         yield f"side by side, {found.size}, {len(cells):,} pairs, seconds, database only:"
         yield _line("djops", _djops(servers, wanted))
         yield _line("one GRANT for each pair by pymysql", _script(servers, cells))
-        yield _line("Ansible community.mysql.mysql_user", _ansible(found, servers, cells))
+        try:
+            yield _line("Ansible community.mysql.mysql_user", _ansible(found, servers, cells))
+        except RuntimeError as error:
+            yield f"  Ansible community.mysql.mysql_user: {error}"
     known = ldap2pg.available()
     if known:
         beside = place / "postgresql"
@@ -161,7 +164,8 @@ def _ansible(
 def _run(command: Sequence[str], environment: Mapping[str, str]) -> None:
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise SystemExit(f"Ansible failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
+        messages = sorted(set(re.findall(r'"msg": "([^"]*)"', done.stdout)))
+        raise RuntimeError(f"it failed: {'; '.join(messages) or 'it does not say why'}")
 
 
 def _installed() -> Path:
