@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from typing import Any
 
 import pytest
@@ -376,3 +377,5 @@ def test_the_set_up_of_the_secrets_server_checks_what_it_installs(whole: Declare
     assert f"echo '{'ab' * 32}  /root/openbao.rpm' | sha256sum --check" in script
     assert script.index("sha256sum --check") < script.index("dnf install")
     assert "awskms" in script and "set -euo pipefail" in script
+    read = subprocess.run(["bash", "-n"], input=script, text=True, capture_output=True, check=False)
+    assert read.returncode == 0 and not read.stderr
