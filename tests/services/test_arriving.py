@@ -35,7 +35,7 @@ def up(lab: LabUnderTest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 
 def onboard(up: DemoUnderTest, *arguments: str | Path) -> Mapping[str, object]:
-    done = djops("onboard", *arguments, "--yes", "--json", cwd=up.site.project_file.parent)
+    done = djops("onboard", *arguments, "--yes", "--json", cwd=up.site.project_file.parent, timeout=180)
     assert done.status == 0, done.stdout
     data: Mapping[str, object] = done.answer["data"]
     return data
@@ -157,7 +157,7 @@ def command_lines() -> Iterator[set[str]]:
     over = threading.Event()
 
     def watch() -> None:
-        while not over.wait(0.002):
+        while not over.wait(0.02):
             for entry in Path("/proc").glob("[0-9]*/cmdline"):
                 with contextlib.suppress(OSError):
                     seen.add(entry.read_bytes().decode(errors="replace"))
