@@ -21,6 +21,7 @@ GRACE_DAYS = 7
 @click.command()
 @click.argument("names", nargs=-1, metavar="[WHO]...")
 @click.option("--all", "everybody", is_flag=True, help="Everybody in djops.yaml, people and services.")
+@click.option("--root", is_flag=True, help="The administrators of djops' own local lab instead.")
 @click.option("--finish", is_flag=True, help="End the old credentials now.")
 @click.option(
     "--grace",
@@ -31,7 +32,9 @@ GRACE_DAYS = 7
     help="How long the old ones hold at most: after that they are drift, and the next `apply` ends them.",
 )
 @common.changing
-def command(out: common.Output, names: tuple[str, ...], everybody: bool, finish: bool, grace: int) -> None:
+def command(
+    out: common.Output, names: tuple[str, ...], everybody: bool, root: bool, finish: bool, grace: int
+) -> None:
     """Renew somebody's password and access key while everything that runs goes on.
 
     The old ones hold beside the new ones until --finish, or until the days of grace are over: sessions that
@@ -40,11 +43,18 @@ def command(out: common.Output, names: tuple[str, ...], everybody: bool, finish:
     key does not reach the store any more, so start it anew before, or wait for its end. --finish says who has
     a session open. Without WHO, tells whose renewal is under way.
 
+    With --root: MySQL's root, the object store's root, the accounts that djops itself works as, and djops'
+    log-in at the secrets server. Both roots are kept in the secrets server alone from then on.
+
     Exit status: 0 done, 1 error.
     """
-    if names and everybody:
-        raise UsageError("names and --all exclude each other", hint="give one of them")
-    if names or everybody or finish:
+    if bool(names) + everybody + root > 1:
+        raise UsageError("names, --all and --root exclude each other", hint="give one of them")
+    if root and finish:
+        raise UsageError("--root ends the old credentials itself", hint="leave --finish out")
+    if root:
+        _rotate_root(out)
+    elif names or everybody or finish:
         _rotate(out, names, grace, finish=finish)
     else:
         _list(out)
@@ -105,3 +115,22 @@ def _table(left: Sequence[Under]) -> str:
         (one.who, "holds" if one.password else None, one.key or None, one.until or "--finish") for one in left
     ]
     return table(("who", "old password", "old key", "until"), rows) if rows else ""
+
+
+def _rotate_root(out: common.Output) -> None:
+    from djops.report.table import table
+    from djops.services import administrators, project
+
+    loaded = project.load(out.project_file)
+    out.confirm("Renew the credentials of every server's administrators?", action="the rotation")
+    renewed = administrators.rotate(
+        loaded.project,
+        out.environment,
+        lock_wait=out.lock_wait,
+        progress=out.progress,
+        reason=out.reason,
+    )
+    rows = [
+        (one.title, "renewed" if one.done else "as before", one.kept, one.note or None) for one in renewed
+    ]
+    out.emit({"renewed": renewed}, table(("credential", "now", "kept in", "note"), rows))

@@ -16,6 +16,9 @@ TOKEN_ROLE = "djops-principal"  # noqa: S105 - a role's name
 _OPENS = re.compile(rf'"{MOUNT}/data/(?P<project>[^/"]+)/(?:people|services)/(?P<principal>[^/"]+)"')
 
 
+RENEW_LOGIN = "auth/approle/role/djops/secret-id"
+"""Where the AppRole gets another secret id for itself."""
+
 RULES: Mapping[str, str] = {
     f"{MOUNT}/data/*": "create read update delete",
     f"{MOUNT}/metadata/*": "create read update delete list",
@@ -32,6 +35,8 @@ RULES: Mapping[str, str] = {
     "auth/token/revoke-accessor": "update",
     "sys/capabilities-self": "update",
     "sys/wrapping/wrap": "update",
+    RENEW_LOGIN: "update",
+    f"{RENEW_LOGIN}/destroy": "update",
 }
 """Capabilities of djops' own AppRole by path."""
 
@@ -42,6 +47,8 @@ _OPTIONAL = frozenset(
         "auth/token/accessors",
         "auth/token/lookup-accessor",
         "auth/token/revoke-accessor",
+        RENEW_LOGIN,
+        f"{RENEW_LOGIN}/destroy",
     }
 )
 """Listings that only OpenBao has, without which reading takes more requests; and what only looks after links

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TextIO, get_args
 
@@ -14,8 +14,7 @@ from djops.services.journal import Cause, note_at
 from djops.services.site import Site
 from djops.systems import clients
 from djops.systems.clients import Handed
-from djops.systems.connections import S3Connection, Secret
-from djops.systems.files import read_json
+from djops.systems.connections import S3Connection
 
 System = Literal["mysql", "s3", "secrets"]
 SYSTEMS: tuple[System, ...] = get_args(System)
@@ -117,11 +116,9 @@ def _handed(site: Site, system: System, directory: Path) -> Iterator[tuple[str, 
 
 
 def _s3(site: Site) -> tuple[str, S3Connection]:
-    root = read_json(site.lab / "secrets" / "s3-root.json") if site.env.target == "local" else None
-    if root is None:
+    if site.s3_root is None:
         return site.s3.access_key, site.s3
-    key = Secret(str(root["secret_key"]))
-    return "root", replace(site.s3, access_key=str(root["access_key"]), secret_key=key)
+    return "root", site.s3_root
 
 
 def _bao() -> dict[str, list[str]]:

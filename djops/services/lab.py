@@ -215,7 +215,7 @@ def _guard_statements(project: Project, lab: Lab) -> None:
     from djops.systems.local import mysql
 
     root = mysql.root_connection(lab)
-    if root is not None:
+    if root is not None and mysql.can_be_had(root.password):
         roles = load_roles().with_custom(project.roles)
         mysql.guard_statements(root, statement_guard(roles))
 

@@ -353,7 +353,7 @@ class TestProgram:
 
 def test_a_wrong_root_password_is_told(server: MysqlServer, monkeypatch: pytest.MonkeyPatch) -> None:
     wrong = MysqlConnection("127.0.0.1", server._lab.ports["mysql"], "root", Secret("wrong"), server._lab.ca)
-    monkeypatch.setattr(mysql, "root_connection", lambda _: wrong)
+    monkeypatch.setattr(mysql, "root_connection", lambda _, patience=0: wrong)
     with pytest.raises(AccessDeniedError) as caught:
         server.bootstrap()
     assert caught.value.code == "E_DENIED"

@@ -27,6 +27,7 @@ from djops.systems import debian, ports, process
 from djops.systems.connections import S3Connection, Secret
 from djops.systems.files import disk_errors, read_json, require_space, write_private
 from djops.systems.local.ceph_config import PROGRAMS, configuration, keyrings
+from djops.systems.local.kept import secret_in
 from djops.systems.local.server import Lab
 from djops.systems.paths import private_directory
 from djops.systems.progress import Step
@@ -191,11 +192,16 @@ class CephServer:
         from djops.systems.local import ceph_access
 
         lab = self._lab
-        root = ceph_access.ensure_root(lab.secrets / "s3-root.json", self._connection, self._admin)
+        root = ceph_access.ensure_root(lab.secrets / "s3-root.json", self._connection, self._admin, lab)
         for bucket in lab.buckets:
             ensure_bucket(root, bucket)
         manager_file = lab.secrets / "s3-manager.json"
         ceph_access.ensure_manager(manager_file, root, lab.project, lab.buckets)
+
+    @property
+    def administration(self) -> Callable[..., subprocess.CompletedProcess[str]]:
+        """Runs ``radosgw-admin`` with arguments; what it prints may hold secrets."""
+        return self._admin
 
     def _connection(self, access_key: str, secret_key: Secret) -> S3Connection:
         return _connection(self._lab, access_key, secret_key)
@@ -364,7 +370,7 @@ def root_connection(lab: Lab) -> S3Connection | None:
     kept = read_json(lab.secrets / "s3-root.json")
     if kept is None:
         return None
-    return _connection(lab, str(kept["access_key"]), Secret(str(kept["secret_key"])))
+    return _connection(lab, str(kept["access_key"]), secret_in(lab, kept, "secret_key"))
 
 
 def _connection(lab: Lab, access_key: str, secret_key: Secret) -> S3Connection:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from djops.compile.s3 import POLICY_NAME
 from djops.compile.s3_manager import MANAGER, MANAGER_PATH, manager_policy
-from djops.errors import AccessDeniedError, StartError
+from djops.errors import AccessDeniedError, DjopsError, StartError
 from djops.plan.operations import AwsCall
 from djops.plan.s3_changes import canonical
 from djops.systems.connections import S3Connection, Secret
 from djops.systems.files import read_json, write_json
 from djops.systems.local.ceph_config import ACCOUNT_ID
+from djops.systems.local.kept import secret_in
+from djops.systems.local.server import Lab
 from djops.systems.s3 import S3
 
 Connect = Callable[[str, Secret], S3Connection]
@@ -22,15 +25,18 @@ Admin = Callable[..., "subprocess.CompletedProcess[str]"]
 
 ROOT = "root"
 _ACCOUNT_NAME = "lab"
+_PATIENCE = 30.0
+"""Seconds that the secrets server, which starts at the same time, has until root's key is needed."""
 
 
-def ensure_root(file: Path, connect: Connect, admin: Admin) -> S3Connection:
+def ensure_root(file: Path, connect: Connect, admin: Admin, lab: Lab | None = None) -> S3Connection:
     """Make sure that the account, its root user and a key of it are there. Idempotent.
 
     Args:
         file: Where the key is kept.
         connect: Makes a connection out of a key.
         admin: Runs ``radosgw-admin`` with arguments.
+        lab: The lab, whose secrets server may keep the key's secret.
 
     Returns:
         The connection as root.
@@ -39,8 +45,9 @@ def ensure_root(file: Path, connect: Connect, admin: Admin) -> S3Connection:
         StartError: ``E_START`` when Ceph's own administration fails.
     """
     kept = read_json(file)
-    if kept is not None:
-        connection = connect(str(kept["access_key"]), Secret(str(kept["secret_key"])))
+    secret = _kept_secret(kept, lab) if kept is not None else None
+    if kept is not None and secret is not None:
+        connection = connect(str(kept["access_key"]), secret)
         if _accepted(connection):
             return connection
     # In accounts, 0 lifts the limit on buckets and -1 forbids them; for users, -1 lifts it.
@@ -91,6 +98,51 @@ def ensure_manager(file: Path, root: S3Connection, project: str, buckets: Iterab
         write_json(file, {"access_key": made["AccessKeyId"], "secret_key": made["SecretAccessKey"]})
 
 
+def renew_root(file: Path, admin: Admin) -> tuple[str, Secret, tuple[str, ...]]:
+    """Make another key of the account's root beside those that there are.
+
+    Args:
+        file: Where the present key's id is kept.
+        admin: Runs ``radosgw-admin`` with arguments.
+
+    Returns:
+        The new key's id and secret, and the ids of all others.
+
+    Raises:
+        StartError: ``E_START`` when Ceph's own administration fails.
+    """
+    before = {str(key["access_key"]) for key in _keys(_checked(admin("user", "info", f"--uid={ROOT}")))}
+    kept = (read_json(file) or {}).get("access_key")
+    # What an earlier run made and did not come to keep is of no use, and there is room for four.
+    for lost in before - {kept} if kept in before else ():
+        drop_root_key(lost, admin)
+    made = _checked(admin("key", "create", f"--uid={ROOT}", "--gen-access-key", "--gen-secret"))
+    (new,) = [key for key in _keys(made) if key["access_key"] not in before]
+    return str(new["access_key"]), Secret(str(new["secret_key"])), tuple(sorted(before))
+
+
+def drop_root_key(key: str, admin: Admin) -> None:
+    """Delete a key of the account's root.
+
+    Args:
+        key: Its id.
+        admin: Runs ``radosgw-admin`` with arguments.
+    """
+    admin("key", "rm", f"--uid={ROOT}", f"--access-key={key}")
+
+
+def _kept_secret(kept: Mapping[str, Any], lab: Lab | None) -> Secret | None:
+    """Return the root's secret, ``None`` when it is lost: Ceph's own administration has it as well."""
+    if lab is None:
+        return Secret(str(kept["secret_key"]))
+    secret = secret_in(lab, kept, "secret_key", _PATIENCE)
+    try:
+        secret.reveal()
+    except DjopsError:
+        return None
+    return secret
+
+
 def _accepted(connection: S3Connection) -> bool:
     """Tell whether the gateway knows a key."""
     try:
@@ -108,8 +160,12 @@ def _checked(done: subprocess.CompletedProcess[str]) -> subprocess.CompletedProc
     return done
 
 
+def _keys(user: subprocess.CompletedProcess[str]) -> list[dict[str, Any]]:
+    return list(json.loads(user.stdout).get("keys", ()))
+
+
 def _first_key(user: subprocess.CompletedProcess[str]) -> tuple[str, str] | None:
-    for key in json.loads(user.stdout).get("keys", ()):
+    for key in _keys(user):
         if key.get("active", True):
             return str(key["access_key"]), str(key["secret_key"])
     return None

@@ -22,6 +22,7 @@ from djops.errors import AccessDeniedError, DjopsError, InstallError, StartError
 from djops.systems import debian, passwords, process
 from djops.systems.connections import MysqlConnection, Secret
 from djops.systems.files import read_json, write_json, write_private
+from djops.systems.local.kept import secret_in
 from djops.systems.local.server import Lab
 from djops.systems.mysql import Mysql
 from djops.systems.paths import private_directory
@@ -30,6 +31,9 @@ from djops.systems.progress import Step
 
 MANAGER = "djops"
 """The account djops works as: it makes accounts and roles, and has rights on the project's schemas only."""
+
+_PATIENCE = 30.0
+"""Seconds that the secrets server, which starts at the same time, has until root's password is needed."""
 
 _OLDEST = (8, 0)
 _PACKAGES = tuple(
@@ -241,7 +245,7 @@ class MysqlServer:
         Raises:
             AccessDeniedError: ``E_DENIED`` when root's password is not the recorded one.
         """
-        root = root_connection(self._lab)
+        root = root_connection(self._lab, patience=_PATIENCE)
         if root is None:
             raise DjopsError(
                 "root's password is missing",
@@ -249,6 +253,8 @@ class MysqlServer:
                 code="E_STATE",
                 hint="restore the file from a backup",
             )
+        if not can_be_had(root.password) and _logs_in(manager_connection(self._lab)):
+            return  # what was lost with the secrets server is not needed while the manager gets in
         file = self._lab.secrets / "mysql-manager.json"
         password = quote_string(_kept_password(file, MANAGER))
         with Mysql(root) as server:
@@ -308,13 +314,14 @@ def guard_statements(root: MysqlConnection, statement: str) -> None:
             server.query(f"SET PERSIST init_connect = {quote_string(statement)}")
 
 
-def root_connection(lab: Lab) -> MysqlConnection | None:
+def root_connection(lab: Lab, patience: float = 0) -> MysqlConnection | None:
     """Return how to log in as root, or ``None`` before the lab was first brought up.
 
     Args:
         lab: The lab.
+        patience: Seconds to wait for the secrets server, when the password is kept there and it is starting.
     """
-    return _connection(lab, "mysql-root.json")
+    return _connection(lab, "mysql-root.json", patience)
 
 
 def manager_connection(lab: Lab) -> MysqlConnection | None:
@@ -324,6 +331,19 @@ def manager_connection(lab: Lab) -> MysqlConnection | None:
         lab: The lab.
     """
     return _connection(lab, "mysql-manager.json")
+
+
+def can_be_had(password: Secret) -> bool:
+    """Tell whether a password that may be kept in the secrets server can be had.
+
+    Args:
+        password: The password.
+    """
+    try:
+        password.reveal()
+    except DjopsError:
+        return False
+    return True
 
 
 def clients() -> dict[str, list[str]]:
@@ -361,17 +381,18 @@ def grant_manager(root: MysqlConnection, schemas: Iterable[str]) -> None:
             server.query(statement)
 
 
-def _connection(lab: Lab, file: str) -> MysqlConnection | None:
+def _connection(lab: Lab, file: str, patience: float = 0) -> MysqlConnection | None:
     kept = read_json(lab.secrets / file)
     if kept is None:
         return None
-    return MysqlConnection(HOST, lab.ports["mysql"], str(kept["user"]), Secret(str(kept["password"])), lab.ca)
+    password = secret_in(lab, kept, "password", patience)
+    return MysqlConnection(HOST, lab.ports["mysql"], str(kept["user"]), password, lab.ca)
 
 
 def _kept_password(file: Path, user: str) -> str:
     """Return the password in a file, made and written first when there is none."""
     kept: dict[str, Any] | None = read_json(file)
-    if kept is None:
+    if kept is None or "password" not in kept:
         kept = {"user": user, "password": passwords.generate()}
         write_json(file, kept)
     return str(kept["password"])
