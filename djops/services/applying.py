@@ -237,6 +237,10 @@ def _keep_key(servers: Servers, keep: KeepKey, key: Mapping[str, str]) -> None:
         fields[f"stores.{store}.access_key"] = key["AccessKeyId"]
         fields[f"stores.{store}.secret_key"] = key["SecretAccessKey"]
     known = servers.secrets.read_metadata(keep.path)
+    filed = known.facts.get(STORES_FACT, "").split(",") if known else []
+    for store in {*filed} - {*keep.stores, ""}:
+        # A store that the project gave up: the key that is kept for it is about to be deleted.
+        fields |= {f"stores.{store}.access_key": None, f"stores.{store}.secret_key": None}
     if known and known.facts.get(KEY_FACT):
         # Cut short between the next two, the secret would be one key's and the note beside it another's.
         _note(servers, keep.path, {KEY_FACT: ""})
