@@ -46,6 +46,7 @@ TOPICS = (
             ("can", "djops.cli.can", "Tell whether somebody may do something, and why."),
             ("who", "djops.cli.who", "Tell who may do something, by djops.yaml and on the servers."),
             ("verify", "djops.cli.verify", "Prove that the servers do what djops.yaml says, and no more."),
+            ("audit", "djops.cli.audit", "Report who can do what, what asks for attention, what changed."),
             ("explain", "djops.cli.explain", "Show the whole chain behind a right, or what an error means."),
         ),
     ),

@@ -44,6 +44,7 @@ def command(
         choice = verify.Choice.of(wanted, names, who, on)
         deciders = verify.STATIC if static else verify.LIVE if live else verify.BOTH
         verdict = verify.verify(servers, wanted, choice, deciders, out.progress)
+        verify.record(servers, verdict, names=(*names, *who, *on), deciders=deciders)
     data = {field.name: getattr(verdict, field.name) for field in dataclasses.fields(verdict)}
     data["disagreements"] = [
         {**dataclasses.asdict(one), "cell": one.cell._asdict()} for one in verdict.disagreements

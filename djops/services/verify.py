@@ -27,6 +27,7 @@ from djops.proof.theorems import THEOREMS, Violation, WeakPassword, violations
 from djops.services import evidence, probing
 from djops.services.access import Servers, Wanted
 from djops.services.evidence import Evidence
+from djops.services.journal import Cause, note
 from djops.systems.progress import Progress, Silent
 
 LOG_IN, REQUIRE_TLS, ANYTHING = "log in", "be asked for TLS", "anything"
@@ -272,6 +273,23 @@ def verify(
         verdict = compare(found, choice, deciders, tried, passwords)
         step.note(f"{sum(count.cells for count in verdict.counts.values())} cells")
     return verdict
+
+
+def record(servers: Servers, verdict: Verdict, names: Sequence[str], deciders: Collection[Decider]) -> None:
+    """Note in the journal that rights were tried on the servers, for the next audit; reading leaves no note.
+
+    Args:
+        servers: The servers.
+        verdict: What it came to.
+        names: Whom and what it was limited to.
+        deciders: Who was asked.
+    """
+    if "live" not in deciders:
+        return
+    probes = sum(count.probes for count in verdict.counts.values())
+    found = f"{len(verdict.disagreements)} disagreements, {len(verdict.violations)} violations"
+    facts = {"tried": str(probes), "outcome": "all agree" if verdict.agrees else found}
+    note(servers.journal, Cause("verify"), **facts, **({"only": " ".join(names)} if names else {}))
 
 
 def compare(

@@ -26,7 +26,7 @@ from djops.errors import DjopsError, InstallError, StartError
 from djops.systems import debian, ports, process
 from djops.systems.connections import S3Connection, Secret
 from djops.systems.files import disk_errors, read_json, require_space, write_private
-from djops.systems.local.ceph_config import PROGRAMS, configuration, keyrings
+from djops.systems.local.ceph_config import OPS_LOG, PROGRAMS, configuration, keyrings
 from djops.systems.local.kept import secret_in
 from djops.systems.local.server import Lab
 from djops.systems.paths import private_directory
@@ -85,6 +85,24 @@ class CephServer:
         """The log of the first daemon that does not run, or of the gateway."""
         down = [daemon for daemon in _DAEMONS if not self._alive(daemon)]
         return self._log_of(down[0] if down else "rgw")
+
+    @property
+    def ops_log(self) -> Path:
+        """The record of requests, where :meth:`record_requests` was called before the last start."""
+        return self._state / OPS_LOG
+
+    @property
+    def _ops_log_mark(self) -> Path:
+        return self._state / "ops-log.on"
+
+    @property
+    def records_requests(self) -> bool:
+        """Whether requests are written down from the next start on."""
+        return self._ops_log_mark.exists()
+
+    def record_requests(self) -> None:
+        """Have requests written down from the next start on."""
+        write_private(self._ops_log_mark, "", owner=self._lab.account)
 
     def endpoint(self) -> str:
         """Return the URL that clients use."""
@@ -214,7 +232,7 @@ class CephServer:
             beside.unlink(missing_ok=True)
             beside.symlink_to(prefix.path)
             beside.replace(link)
-        text = configuration(self._lab.ports, libraries)
+        text = configuration(self._lab.ports, libraries, ops_log=self.records_requests)
         write_private(self._state / "ceph.conf", text, owner=self._lab.account)
 
     def _make_cluster(self, beside: Path) -> None:

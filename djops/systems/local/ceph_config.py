@@ -112,14 +112,26 @@ _RIGHTS: Mapping[str, Mapping[str, str]] = {
 }
 
 
-def configuration(ports: Mapping[str, int], libraries: Path) -> str:
+OPS_LOG = "log/ops.log"
+"""The gateway's record of requests, below the state directory; kept once it was switched on."""
+
+_OPS = f"""
+# Who asked for what, and what came of it: one JSON object for each request.
+rgw_enable_ops_log = true
+rgw_ops_log_rados = false
+rgw_ops_log_file_path = {OPS_LOG}
+"""
+
+
+def configuration(ports: Mapping[str, int], libraries: Path, *, ops_log: bool = False) -> str:
     """Return the text of ``ceph.conf``.
 
     Args:
         ports: Ports of the monitor (``s3_mon``) and of the gateway (``s3``, ``s3_tls``).
         libraries: The library directory of the programs, relative to the state directory.
+        ops_log: Whether the gateway writes down every request.
     """
-    return _CONFIGURATION.format(
+    text = _CONFIGURATION.format(
         host=HOST,
         mon=ports["s3_mon"],
         http=ports["s3"],
@@ -128,6 +140,7 @@ def configuration(ports: Mapping[str, int], libraries: Path) -> str:
         osd_last=_OSD_PORTS[1],
         programs=libraries,
     )
+    return text + _OPS if ops_log else text
 
 
 def keyrings() -> dict[str, str]:
