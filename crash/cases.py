@@ -66,6 +66,7 @@ class Case:
         everybody: People who are there before and after, with the same roles.
         by_hand: What is done to the servers before the plan.
         renews: Which half of a renewal of credentials the plan is, if any.
+        touches: Who of everybody may lose something for a moment.
     """
 
     name: str
@@ -74,6 +75,7 @@ class Case:
     everybody: Mapping[str, Mapping[str, Any]]
     by_hand: Sequence[ByHand] = ()
     renews: Literal["begin", "finish", ""] = ""
+    touches: Sequence[str] = ()
 
     @property
     def people(self) -> tuple[str, ...]:
@@ -82,8 +84,8 @@ class Case:
 
     @property
     def concerned(self) -> tuple[str, ...]:
-        """Everybody but those who are there in every case."""
-        return tuple(name for name in self.people if name not in self.everybody)
+        """Everybody whom the plan is about."""
+        return tuple(name for name in self.people if name not in self.everybody or name in self.touches)
 
 
 def load(project: str) -> Mapping[str, Case]:
@@ -101,6 +103,7 @@ def load(project: str) -> Mapping[str, Case]:
             data["everybody"],
             tuple(_by_hand(step, project) for step in told.get("by_hand", ())),
             told.get("renews", ""),
+            tuple(told.get("touches", ())),
         )
         for name, told in data["cases"].items()
     }
