@@ -24,7 +24,6 @@ ASIDE = policy_of("viewer", "imaging")
     ("found", "wanted", "risk", "phase"),
     [
         (WIDE, NARROW, Risk.NARROWS, Phase.NARROW),
-        (WIDE, None, Risk.NARROWS, Phase.NARROW),
         (NARROW, WIDE, Risk.WIDENS, Phase.WIDEN),
         (NARROW, ASIDE, Risk.WIDENS, Phase.WIDEN),
         (None, NARROW, Risk.WIDENS, Phase.WIDEN),
