@@ -39,6 +39,7 @@ TWO = {
     "welcome": "the files are written, and something does not work yet",
     "expire": "with `--dry-run`: something would be revoked",
     "audit": "with `--exit-code`: something asks for attention",
+    "secrets audit": "something asks for attention",
     "drift": "something on the servers is not as `djops.yaml` says",
     "verify": "the deciders differ, or a theorem does not hold",
     "explain": "not allowed, or an error's text that is not known",

@@ -56,6 +56,7 @@ TOPICS = (
             ("connect", "djops.cli.connect", "Run a client or a command as the administrator."),
             ("credentials", "djops.cli.credentials", "Write the files a person's DataJoint client reads."),
             ("rotate", "djops.cli.rotate", "Renew passwords and keys while everything that runs goes on."),
+            ("secrets", "djops.cli.secrets", "Judge, mend, save and restore what the secrets server keeps."),
             ("welcome", "djops.cli.welcome", "Turn a welcome page's link into the client's files."),
             ("log", "djops.cli.log", "Show who changed what, when and why; prove that nothing was altered."),
             ("whoami", "djops.cli.whoami", "Tell who you are to the servers, from your own directory."),

@@ -55,8 +55,13 @@ FAILING = {
     "expire": ["expire"],
     "who": ["who", "can", "read", "ephys"],
     "verify": ["verify"],
+    "audit": ["audit"],
     "connect": ["connect", "mysql"],
     "rotate": ["rotate", "alice"],
+    "secrets audit": ["secrets", "audit"],
+    "secrets sync": ["secrets", "sync"],
+    "secrets export": ["secrets", "export", "--to", "there", "--age", "age1"],
+    "secrets import": ["secrets", "import", "taken"],
     "credentials": ["credentials", "alice", "--to", "there"],
     "smoke": ["smoke"],
 }

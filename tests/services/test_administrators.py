@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import shutil
+import stat
 from collections.abc import Iterator
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import pyrage  # type: ignore[import-untyped]
 import pytest
 
 from djops.errors import AccessDeniedError
@@ -142,6 +144,51 @@ def test_a_rotation_that_was_killed_is_finished_by_the_next(
         administrators.rotate(project, "local")
     rotate(own)
     all_get_in(own)
+
+
+def lose_the_secrets_server(repository: Path) -> None:
+    place = site(repository)
+    assert run(repository, "down", "--yes").status == 0
+    shutil.rmtree(place.lab / "openbao")
+    (place.lab / "secrets" / "secrets-approle.json").unlink()
+
+
+def test_a_fresh_secrets_server_is_filled_from_an_export(own: Path, tmp_path: Path) -> None:
+    rotate(own)
+    identity = pyrage.x25519.Identity.generate()
+    key = tmp_path / "key.txt"
+    key.write_text(f"# made today\n{identity}\n")
+    saved = tmp_path / "secrets.age"
+    to = ("--to", str(saved), "--age", str(identity.to_public()))
+    done = run(own, "secrets", "export", *to, "--yes", "--json")
+    assert done.status == 0, done.stdout
+    assert done.answer["data"]["exported"]["secrets"] == 7  # five people, two roots
+    assert stat.S_IMODE(saved.stat().st_mode) == 0o600
+    held = site(own)
+    assert held.mysql_root is not None
+    assert "beside" in run(own, "secrets", "export", "--to", str(held.lab / "x"), *to[2:], "--yes").stderr
+    password = held.mysql_root.password.reveal()
+    assert password.encode() not in saved.read_bytes()
+    lose_the_secrets_server(own)
+    up = run(own, "up")
+    assert up.status == 0, up.stderr
+    assert run(own, "plan").status == 2
+    audited = run(own, "secrets", "audit", "--json")
+    assert audited.status == 2
+    assert {one["kind"] for one in audited.answer["data"]["findings"]} == {"MISSING", "SEAL"}
+    refused = invoke("connect", "mysql", "-C", own, "--", "true")
+    assert "E_DATA_LOST" in refused.stderr
+    back = run(own, "secrets", "import", str(saved), "--identity", str(key), "--yes", "--json")
+    assert back.status == 0, back.stdout
+    assert len(back.answer["data"]["imported"]["written"]) == 7
+    assert password not in back.stdout
+    assert run(own, "plan").status == 0
+    all_get_in(own)
+    assert run(own, "secrets", "audit").status == 0
+    synced = run(own, "secrets", "sync", "--yes")
+    assert (synced.status, synced.stdout) == (0, "Nothing about secrets differs.\n")
+    again = run(own, "secrets", "import", str(saved), "--identity", str(key), "--yes", "--json")
+    assert len(again.answer["data"]["imported"]["same"]) == 7
 
 
 def test_only_the_local_lab_s_administrators_are_djops_to_renew(own: Path, tmp_path: Path) -> None:
