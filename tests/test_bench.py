@@ -37,8 +37,17 @@ def test_a_role_is_given_to_all_its_members_at_once(plans: dict[int, Plan]) -> N
 
 
 def test_few_roles_are_active_in_a_session(plans: dict[int, Plan]) -> None:
-    defaults = [len(one.wanted) for one in plans[80].changes if isinstance(one, SetDefaultRoles)]
-    assert len(defaults) == 80 and max(defaults) <= 3
+    defaults = [one for one in plans[80].changes if isinstance(one, SetDefaultRoles)]
+    assert sum(len(one.members) for one in defaults) == 80
+    assert max(len(one.wanted) for one in defaults) <= 3
+
+
+def test_those_with_the_same_roles_get_them_active_at_once(plans: dict[int, Plan]) -> None:
+    few, many = (
+        {one.wanted: one.members for one in plan.changes if isinstance(one, SetDefaultRoles)}
+        for plan in plans.values()
+    )
+    assert few.keys() <= many.keys() and len(many) < 80
 
 
 def test_the_floor_gives_the_same_people_the_same_schemas(tmp_path: Path) -> None:

@@ -101,7 +101,8 @@ class _Sorter:
                 for member in change.members:
                     self.membership(Edge(change.role, member), change)
             case SetDefaultRoles():
-                self.defaults(change)
+                for member in change.members:
+                    self.defaults(change, member)
             case ScheduleEvent(name=name, event=event):
                 self.note(DriftKind.EVENT, name, f"not there: {event.about}", change)
             case CancelEvent():
@@ -320,9 +321,8 @@ class _Sorter:
             text = f"there: {change.event.body} at {change.event.at}"
             self.note(DriftKind.EVENT, change.name, text, change)
 
-    def defaults(self, change: SetDefaultRoles) -> None:
+    def defaults(self, change: SetDefaultRoles, member: AccountId) -> None:
         """Note roles that are not active from log-in, unless that follows from a membership that changes."""
-        member = change.member
         changed = {edge.role for edge in self.given | self.taken if edge.member == member}
         changed |= self.made | self.dropped
         lacking = [role for role in change.wanted if role not in change.found and role not in changed]

@@ -296,16 +296,17 @@ def _default_changes(wanted: MysqlState, found: MysqlState, kept: frozenset[Acco
     for target, state in ((should, wanted), (does, found)):
         for edge in sorted(state.defaults):
             target[edge.member].append(edge.role)
+    alike: dict[tuple[tuple[AccountId, ...], tuple[AccountId, ...]], list[AccountId]] = defaultdict(list)
     for member in sorted(kept & (should.keys() | does.keys())):
         # Revoking a role also removes it from the defaults, even when it is granted again right after.
         still = [role for role in does[member] if _stays(Edge(role, member), wanted, found)]
         if still != should[member]:
-            yield SetDefaultRoles(
-                member=member,
-                found=tuple(does[member]),
-                wanted=tuple(should[member]),
-                why=("the DataJoint client never activates a role itself",),
-            )
+            alike[tuple(does[member]), tuple(should[member])].append(member)
+    why = ("the DataJoint client never activates a role itself",)
+    for (before, after), members in alike.items():
+        for start in range(0, len(members), MEMBERS):
+            some = tuple(members[start : start + MEMBERS])
+            yield SetDefaultRoles(members=some, found=before, wanted=after, why=why)
 
 
 def _stays(edge: Edge, wanted: MysqlState, found: MysqlState) -> bool:

@@ -487,15 +487,19 @@ class RevokeRole(_Membership):
 
 @dataclass(frozen=True, kw_only=True)
 class SetDefaultRoles(MysqlChange):
-    """Say which roles are active from log-in; the DataJoint client never asks for any itself."""
+    """Say which roles are active from log-in; the DataJoint client never asks for any itself.
 
-    member: AccountId
+    For everybody who goes from the same roles to the same in one atomic statement: where one of the roles
+    is not granted to one of the accounts, nobody's are changed (seen on MySQL 9.7).
+    """
+
+    members: tuple[AccountId, ...]
     found: tuple[AccountId, ...]
     wanted: tuple[AccountId, ...]
 
     def _tell(self) -> Told:
         return Told(
-            f"roles active at log-in of {self.member}",
+            f"roles active at log-in of {', '.join(str(member) for member in self.members)}",
             ", ".join(str(role) for role in self.found),
             ", ".join(str(role) for role in self.wanted) or "none",
             Risk.WIDENS if set(self.wanted) - set(self.found) else Risk.NARROWS,
@@ -505,11 +509,11 @@ class SetDefaultRoles(MysqlChange):
     def operations(self) -> tuple[Operation, ...]:
         """Return one SET DEFAULT ROLE."""
         roles = _joined(self.wanted) if self.wanted else "NONE"
-        return (Sql((f"SET DEFAULT ROLE {roles} TO {_quoted(self.member)}",)),)
+        return (Sql((f"SET DEFAULT ROLE {roles} TO {_joined(self.members)}",)),)
 
     def reverse(self) -> Change:
         """Return the opposite."""
-        return SetDefaultRoles(member=self.member, found=self.wanted, wanted=self.found, why=self.why)
+        return SetDefaultRoles(members=self.members, found=self.wanted, wanted=self.found, why=self.why)
 
 
 @dataclass(frozen=True, kw_only=True)

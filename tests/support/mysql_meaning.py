@@ -206,10 +206,10 @@ class Server:
                 for member in members:
                     del self.edges[Edge(role, member)]
                     self.defaults.discard(Edge(role, member))
-            case SetDefaultRoles(member=member, wanted=roles):
-                edges = {Edge(role, member) for role in roles}
+            case SetDefaultRoles(members=members, wanted=roles):
+                edges = {Edge(role, member) for role in roles for member in members}
                 assert edges <= self.edges.keys(), "the server would refuse: role not granted"
-                self.defaults = {edge for edge in self.defaults if edge.member != member} | edges
+                self.defaults = {edge for edge in self.defaults if edge.member not in members} | edges
             case _:
                 pass
 
