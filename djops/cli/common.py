@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import difflib
 import functools
+import gc
 import importlib
 import importlib.util
 import inspect
@@ -412,6 +413,7 @@ def run(arguments: Sequence[str]) -> int:
     """
     _mind_streams()
     _mind_signals()
+    collect_seldom()
     out = Output(json=_wants_json(arguments), command=_named_command(arguments))
     try:
         return _run(list(arguments), out)
@@ -423,6 +425,14 @@ def run(arguments: Sequence[str]) -> int:
         error = DjopsError(f"the answer cannot be written: {lost.reason.lower()}", code="E_OUTPUT")
         click.echo(describe(error, coloured=takes_colour(sys.stderr)), err=True)
         return FAILED
+
+
+def collect_seldom() -> None:
+    """Have Python look for circular garbage seldom: a run is short, makes hardly any, and holds much else.
+
+    With a thousand people a plan took 1.7 times the work otherwise, to find nothing.
+    """
+    gc.set_threshold(100_000, 20, 100)
 
 
 def _run(arguments: list[str], out: Output) -> int:
