@@ -21,9 +21,14 @@ def command(out: common.Output) -> None:
         "target": found.target,
         "directory": found.directory,
         "servers": found.servers,
+        "unseal_key": health.unseal_key(found),
     }
     out.emit(
         data,
         lambda: health_table(found.servers, coloured=out.coloured),
         findings=not found.healthy,
     )
+    if key := health.unseal_key(found):
+        out.remark(
+            f"the secrets server's unseal key lies beside its data: {key} (see docs/secrets-server.md)"
+        )

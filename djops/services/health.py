@@ -43,6 +43,16 @@ def status(project_file: Path, environment: str | None = None) -> LabStatus:
     return LabStatus(project.project, name, target, site.lab, servers)
 
 
+def unseal_key(found: LabStatus) -> Path | None:
+    """Return the file that unseals the secrets server, where it lies on the same disk as the data.
+
+    Args:
+        found: How the servers are.
+    """
+    key = found.directory / "openbao" / "seal.key"
+    return key if found.target == "local" and key.exists() else None
+
+
 def check(loaded: Loaded, environment: str, progress: Progress | None = None) -> LabUp:
     """See to it that servers that are already there have what djops needs; change nothing on them.
 

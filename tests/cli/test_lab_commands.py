@@ -44,6 +44,7 @@ def test_status_of_a_lab_that_is_up(lab: LabUnderTest) -> None:
 
 def test_status_as_text(lab: LabUnderTest) -> None:
     run = invoke("status", "-C", lab.repository)
+    assert "unseal key lies beside its data" in run.stderr
     assert run.status == 0
     assert [line.split()[0] for line in run.stdout.splitlines()] == ["server", "MySQL", "Ceph", "OpenBao"]
     assert run.stdout.count(" ok ") == 3
