@@ -61,8 +61,8 @@ def acl_readings(name: str, bucket: CatalogBucket, who: Who, request: Request) -
     Ceph does not ask it at all about a user of the account that owns the bucket, so that the owner's own
     users are refused what everybody else may do.
     """
-    dialect = request.environment.dialect
-    if not acl_in_force(bucket) or (dialect == "ceph" and who.name):
+    dialect = request.dialect
+    if (dialect == "ceph" and who.name) or not acl_in_force(bucket):
         return
     for grant in bucket.acl:
         opened = _OPENED[dialect]

@@ -8,14 +8,15 @@ allows, else nothing does. Policies of an AWS organisation and of sessions are o
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+import json
+from collections.abc import Hashable, Iterable, Sequence
 from itertools import chain
 from types import MappingProxyType
 
 from djops.errors import UndecidedError, UsageError
 from djops.proof.decision import Decision
 from djops.proof.iam_buckets import acl_readings, block_readings
-from djops.proof.iam_environment import Context, Who, environment
+from djops.proof.iam_environment import Context, Who
 from djops.proof.iam_managed import CEPH_MANAGED
 from djops.proof.iam_patterns import Dialect
 from djops.proof.iam_state import CatalogUser, IamCatalog
@@ -29,6 +30,7 @@ NOTHING: Context = MappingProxyType({})
 """Of a request nothing is known besides."""
 
 _S3_ARN = "arn:aws:s3:::"
+_REFUSED = Decision(False)
 
 
 class IamReader:
@@ -44,6 +46,11 @@ class IamReader:
         self.dialect: Dialect = dialect or dialect_of(catalog)
         dialect = self.dialect
         self._policies: dict[str, tuple[Statement, ...]] = {}
+        self._people: dict[str, Who] = {}
+        self._by_action: dict[tuple[str, str], tuple[Statement, ...]] = {}
+        self._bucket_by_action: dict[tuple[str, str], tuple[Statement, ...]] = {}
+        self._impersonal: dict[Hashable, bool] = {}
+        self._alike: dict[str, Hashable] = {}
         self._boundaries: dict[str, tuple[Statement, ...]] = {}
         self._bucket_policies = {
             name: statements(bucket.policy, f"policy of bucket {name}", dialect)
@@ -73,10 +80,12 @@ class IamReader:
             UndecidedError: ``E_UNDECIDED`` when it hangs on something that cannot be told.
         """
         who = self._who(user)
-        request = Request(action, resource, environment(self.dialect, who, action, context))
-        mine = [statement.read(request) for statement in self._of(user)] if who.name else []
+        request = Request(action, resource, who, self.dialect, context)
+        mine = [one.read(request) for one in self._concerned(user, action)] if who.name else []
         buckets = list(self._bucket_readings(who, request))
         everything = [*mine, *buckets, *self._bounds(user, request)]
+        if all(one.applies is False for one in everything):  # as it is with most
+            return _REFUSED
         denied = [one for one in everything if one.effect != "Allow" and one.applies is not False]
         certain = tuple(one.text for one in denied if one.applies)
         if certain:
@@ -107,6 +116,33 @@ class IamReader:
         active = tuple(f"access key {key} of {user} is active" for key, works in keys.items() if works)
         inactive = tuple(f"access key {key} of {user} is inactive" for key in keys) or (f"{user} has no key",)
         return Decision(bool(active), active or inactive)
+
+    def alike(self, user: str) -> Hashable:
+        """Return what is equal for users of whom every question has the same answer, the names in it aside.
+
+        Args:
+            user: Name of an IAM user.
+
+        Raises:
+            UsageError: ``E_USAGE`` when there is no such user.
+        """
+        if user not in self._alike:
+            self._alike[user] = self._alike_to(user, self._user(user))
+        return self._alike[user]
+
+    def _alike_to(self, user: str, found: CatalogUser) -> Hashable:
+        documents = json.dumps(list(found.policies.values()), sort_keys=True, default=str)
+        shared = (documents, found.attached, found.groups, found.boundary, found.unread)
+        if shared not in self._impersonal:
+            everything = (*self._of(user), *(self._boundary(user) or ()))
+            self._impersonal[shared] = all(statement.impersonal for statement in everything)
+        if not self._impersonal[shared]:
+            return user
+        who = self._who(user)
+        of_buckets = list(chain.from_iterable(self._bucket_policies.values()))
+        if not all(statement.impersonal for statement in of_buckets):
+            return user
+        return shared, tuple(statement.names(who) for statement in of_buckets)
 
     def users(self) -> tuple[str, ...]:
         """Return the names of all users, sorted."""
@@ -143,14 +179,23 @@ class IamReader:
     def _who(self, name: str) -> Who:
         if name == ANONYMOUS:
             return Who()
-        user = self._user(name)
-        return Who(name, user.arn, user.user_id)
+        if name not in self._people:
+            user = self._user(name)
+            self._people[name] = Who(name, user.arn, user.user_id)
+        return self._people[name]
 
     def _of(self, name: str) -> tuple[Statement, ...]:
         """Return a user's statements, taken apart once."""
         if name not in self._policies:
             self._policies[name] = tuple(self._statements_of(name))
         return self._policies[name]
+
+    def _concerned(self, name: str, action: str) -> tuple[Statement, ...]:
+        """Return the statements of a user that may say anything about an action."""
+        key = name, action
+        if key not in self._by_action:
+            self._by_action[key] = tuple(one for one in self._of(name) if one.concerns(action))
+        return self._by_action[key]
 
     def _statements_of(self, name: str) -> Iterable[Statement]:
         user = self.catalog.users[name]
@@ -191,9 +236,11 @@ class IamReader:
             yield Reading("Unknown", None, f"bucket {name}, which was not looked at")
             return
         policy = self._bucket_policies.get(name, ())
-        yield from (statement.read(request, who) for statement in policy)
+        if policy:
+            yield from (one.read(request, who) for one in self._of_bucket(name, request.action))
         yield from acl_readings(name, bucket, who, request)
-        yield from block_readings(name, bucket, who, request, policy)
+        if bucket.blocks:
+            yield from block_readings(name, bucket, who, request, policy)
         # Of a user of the account that owns the bucket, Ceph asks the bucket policy only; and it has one
         # rule for ownership.
         closed = {"versioning"} | ({"rule for ownership"} if self.dialect == "ceph" else set())
@@ -201,6 +248,14 @@ class IamReader:
         for one in bucket.unread:
             if one == "policy" or (one not in closed and not policy_only):
                 yield Reading("Unknown", None, f"{one} of bucket {name}, which cannot be read")
+
+    def _of_bucket(self, name: str, action: str) -> tuple[Statement, ...]:
+        """Return the statements of a bucket's policy that may say anything about an action."""
+        key = name, action
+        if key not in self._bucket_by_action:
+            found = self._bucket_policies[name]
+            self._bucket_by_action[key] = tuple(one for one in found if one.concerns(action))
+        return self._bucket_by_action[key]
 
     def _boundary(self, name: str) -> tuple[Statement, ...] | None:
         """Return the statements of a user's permissions boundary, ``None`` without one."""

@@ -4,10 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 from djops.proof.iam_conditions import Condition, Environment
-from djops.proof.iam_environment import Who
+from djops.proof.iam_environment import (
+    CIRCUMSTANCES,
+    REQUEST_KEYS,
+    TRANSPORT,
+    Context,
+    Who,
+    environment,
+)
 from djops.proof.iam_patterns import ArnSet, Dialect, PatternSet, variables_in
 
 Effect = Literal["Allow", "Deny", "Unknown"]
@@ -26,6 +34,7 @@ _ELEMENTS = frozenset(
     ]
 )
 _ANYBODY = "*"
+_OF_THE_REQUEST = frozenset(key.lower() for key in (*REQUEST_KEYS, *CIRCUMSTANCES, TRANSPORT))
 
 
 @dataclass(frozen=True)
@@ -35,12 +44,21 @@ class Request:
     Attributes:
         action: As AWS documents it, such as ``s3:GetObject``.
         resource: The ARN of what it is asked on.
-        environment: What is known besides.
+        who: Whoever asks.
+        dialect: Whose reading of policies applies.
+        context: What is known about the request besides.
     """
 
     action: str
     resource: str
-    environment: Environment
+    who: Who
+    dialect: Dialect
+    context: Context
+
+    @cached_property
+    def environment(self) -> Environment:
+        """The values of all condition keys; most requests meet no condition."""
+        return environment(self.dialect, self.who, self.action, self.context)
 
 
 @dataclass(frozen=True)
@@ -126,6 +144,23 @@ class Statement:
         label = f"{self.source}, statement {self.number}"
         return f"{label} ({self.sid})" if self.sid else label
 
+    def concerns(self, action: str) -> bool:
+        """Tell whether the statement may say anything about an action, on whatever resource.
+
+        Args:
+            action: The action, such as ``s3:GetObject``.
+        """
+        return bool(self.puzzle) or self._action(action) is not None
+
+    @property
+    def impersonal(self) -> bool:
+        """Whether what it says about a request hangs on nothing that differs between users."""
+        sets = (one for one in (self.resources, self.not_resources) if one is not None)
+        texts = [pattern for one in sets for pattern in one.patterns]
+        texts += [value for condition in self.conditions for value in condition.values]
+        keys = {condition.key.lower() for condition in self.conditions}
+        return keys <= _OF_THE_REQUEST and not any("$" in text for text in texts)
+
     def read(self, request: Request, who: Who | None = None) -> Reading:
         """Tell what the statement says about a request.
 
@@ -145,7 +180,7 @@ class Statement:
         resource = "what cannot be told" if unresolved else self._resource(request)
         if resource is None:
             return Reading(self.effect, False, self.name)
-        concerned = True if who is None else self._concerns(who)
+        concerned = True if who is None else self.names(who)
         if concerned is False:
             return Reading(self.effect, False, self.name)
         held = [condition.holds(request.environment) for condition in self.conditions]
@@ -187,7 +222,12 @@ class Statement:
         names = {name for one in sets for pattern in one.patterns for name in variables_in(pattern)}
         return any(request.environment.of(name) is None for name in names)
 
-    def _concerns(self, who: Who) -> bool | None:
+    def names(self, who: Who) -> bool | None:
+        """Tell whether the policy of a bucket means somebody; ``None`` when that cannot be told.
+
+        Args:
+            who: Whoever asks.
+        """
         if self.principals is None and self.not_principals is None:
             return False
         named = _any(self._is(kind, text, who) for kind, text in self.principals or ())

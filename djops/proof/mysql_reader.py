@@ -5,12 +5,12 @@ The reader knows nothing of djops' roles. What it says was compared cell by cell
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 
 from djops.compile.mysql_state import AccountId, MysqlCatalog
 from djops.proof.decision import Decision
 from djops.proof.mysql_matching import Client, host_admits, host_order, rank
-from djops.proof.mysql_session import SCHEMA_PRIVILEGES, Counted, Path, Row, Rows, Session
+from djops.proof.mysql_session import ANY, SCHEMA_PRIVILEGES, Counted, Path, Row, Rows, Session
 from djops.proof.mysql_texts import name_of, path_of, quote, text_of
 from djops.proof.mysql_traps import Trap, find_traps
 
@@ -138,6 +138,21 @@ class MysqlReader:
             found = [row.names for row in session.on_table(schema, table) if row.column in ("", column)]
             held = held.union(*found) if found else held
         return held
+
+    def alike(self, account: AccountId, schema: str) -> Hashable:
+        """Return what is equal for accounts that have the same privileges on a schema and all in it.
+
+        Args:
+            account: The account.
+            schema: The schema.
+        """
+        session = self.session(account)
+        if not session.has_roles or self.catalog.partial_revokes:
+            return account
+        # With a role active, the rows of the account and its roles unite, in whatever order.
+        name, rows = self._folded(schema), self.rows
+        holders = (one for one in session.paths if name in rows.touched(one) or ANY in rows.touched(one))
+        return session.everywhere, frozenset(holders)
 
     def decide(
         self,

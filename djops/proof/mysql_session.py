@@ -50,6 +50,9 @@ _ORDERS = 24
 _FOLDED = "\0"
 """Marks names that are compared without regard to case."""
 
+ANY = ""
+"""In the place of a schema that rows are about: any that fits a wildcard."""
+
 Path = tuple[AccountId, ...]
 """An account, the role it has active, the role granted to that, and so on."""
 
@@ -101,6 +104,24 @@ class Rows:
     schemas: Mapping[AccountId, Sequence[Row]]
     tables: Mapping[tuple[AccountId, str, str], Sequence[Row]]
     by_user: Mapping[str, Sequence[AccountId]]
+
+    def touched(self, grantee: AccountId) -> frozenset[str]:
+        """Return the schemas that rows of an account or role are about, :data:`ANY` among them for wildcards.
+
+        Args:
+            grantee: The account or role.
+        """
+        return self._touched.get(grantee, frozenset())
+
+    @functools.cached_property
+    def _touched(self) -> Mapping[AccountId, frozenset[str]]:
+        found: dict[AccountId, set[str]] = {}
+        for grantee, rows in self.schemas.items():
+            names = (_looked_up(row.schema) for row in rows)
+            found.setdefault(grantee, set()).update(ANY if name is None else name for name in names)
+        for grantee, schema, _ in self.tables:
+            found.setdefault(grantee, set()).add(schema)
+        return {grantee: frozenset(names) for grantee, names in found.items()}
 
     @staticmethod
     def of(rows: Iterable[Row]) -> Rows:

@@ -117,6 +117,10 @@ class Situation:
         return tuple(name for name in others if self.s3.usable(name).allowed)
 
     @cached_property
+    def _iam_users(self) -> frozenset[str]:
+        return frozenset(self.iam_users)
+
+    @cached_property
     def rows(self) -> Mapping[Held, frozenset[str]]:
         """The grant rows of everybody but the keepers."""
         found = self.mysql.catalog.privileges
@@ -128,7 +132,7 @@ class Situation:
 
     def store_says(self, user: str, ask: S3Ask) -> Decision:
         """Ask the object store's reader; what cannot be told counts as allowed, with what it hangs on."""
-        if self.s3 is None or (user != ANONYMOUS and user not in self.iam_users):
+        if self.s3 is None or (user != ANONYMOUS and user not in self._iam_users):
             return Decision(False)
         try:
             return self.s3.decide(user, ask.action, ask.resource, ask.context)

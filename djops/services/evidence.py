@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Literal
 from urllib.parse import urlsplit
 
 from djops.compile.mysql import Inventory
@@ -68,6 +69,7 @@ class Evidence:
     iam_keepers: frozenset[str]
     site: Site
     inside: Mapping[str, str] = field(default_factory=dict)
+    _readers: dict[str, Sequence[AccountId]] = field(default_factory=dict, repr=False)
 
     @property
     def order(self) -> Sequence[str]:
@@ -86,7 +88,32 @@ class Evidence:
         Args:
             schema: The schema.
         """
-        return [role for role in self._roles if "SELECT" in self.mysql.privileges(role, schema)]
+        if schema not in self._readers:
+            reads = (role for role in self._roles if "SELECT" in self.mysql.privileges(role, schema))
+            self._readers[schema] = tuple(reads)
+        return self._readers[schema]
+
+    @cached_property
+    def _passing_on(self) -> frozenset[AccountId]:
+        """Whoever may pass on any role."""
+        return frozenset(edge.member for edge, admin in self.mysql.catalog.edges.items() if admin)
+
+    def alike(self, system: Literal["mysql", "s3"], principal: str, schema: str) -> Hashable:
+        """Return what is equal for principals of whom the catalog says the same on a schema.
+
+        Args:
+            system: Whose catalog.
+            principal: A person or service.
+            schema: The schema.
+        """
+        if system == "s3":
+            there = self.s3 is not None and principal in self.s3.catalog.users
+            return self.s3.alike(principal) if there and self.s3 else principal
+        account = self.accounts[principal]
+        if account not in self.mysql.catalog.accounts:
+            return principal
+        passing_on = self._passing_on.intersection(self.mysql.session(account).paths)
+        return self.mysql.alike(account, schema), passing_on
 
     def situation(self, passwords: Sequence[WeakPassword] | None = None) -> Situation:
         """Return what the theorems are about.

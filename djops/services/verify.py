@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -15,6 +15,7 @@ from djops.proof.cells import (
     WHOLE,
     Cell,
     MysqlAsk,
+    Power,
     Question,
     S3Ask,
     System,
@@ -200,13 +201,13 @@ class _Tally:
     """Compares answers and keeps what differs.
 
     Attributes:
-        cells: Cells met so far.
+        cells: How many cells were met so far, by system.
         questions: Answers of readers so far, by system.
         probes: Answers of servers so far, by system.
         differing: What is asked, by everything that is the same about it.
     """
 
-    cells: set[Cell] = field(default_factory=set)
+    cells: Counter[System] = field(default_factory=Counter)
     questions: Counter[System] = field(default_factory=Counter)
     probes: Counter[System] = field(default_factory=Counter)
     differing: dict[tuple[Cell, bool, bool | None, bool | None], dict[str, tuple[str, ...]]] = field(
@@ -217,7 +218,6 @@ class _Tally:
         self, cell: Cell, question: Question, reader: Decision | None, probe: probing.Outcome | None
     ) -> None:
         """Compare the deciders' answers to one question."""
-        self.cells.add(cell)
         self.questions[cell.system] += reader is not None
         self.probes[cell.system] += probe is not None and probe.allowed is not None
         seen = None if probe is None else probe.allowed
@@ -313,10 +313,11 @@ def compare(
     """
     names, schemas = choice.within(found)
     tally, tried = _Tally(), tried or probing.Tried()
+    lists = _Lists(found)
     for name in names:
-        for cell, question in _questions(found, name, schemas):
-            reader = _read(found, name, question) if "static" in deciders else None
-            tally.compare(cell, question, reader, tried.outcomes.get((name, question.ask)))
+        for schema in (*schemas, WHOLE):
+            for system in lists.systems:
+                _compare_one(tally, lists, (name, schema, system), "static" in deciders, tried)
     broken: tuple[Violation, ...] = ()
     unknown: tuple[Unknown, ...] = ()
     if "static" in deciders:
@@ -324,14 +325,14 @@ def compare(
         broken = tuple(one for one in violations(situation) if choice.concerns(one))
         reasons = ((theorem.code, theorem.unknown(situation)) for theorem in THEOREMS)
         unknown = tuple(Unknown(code, reason) for code, reason in reasons if reason)
-    systems: tuple[System, ...] = ("mysql", "s3") if found.s3 is not None else ("mysql",)
-    cells = Counter(cell.system for cell in tally.cells)
     capabilities = {name: {schema: _held(found, name, schema) for schema in schemas} for name in names}
     return Verdict(
         principals=names,
         schemas=schemas,
         capabilities=capabilities,
-        counts={one: Count(cells[one], tally.questions[one], tally.probes[one]) for one in systems},
+        counts={
+            one: Count(tally.cells[one], tally.questions[one], tally.probes[one]) for one in lists.systems
+        },
         disagreements=tuple(_explained(found, one) for one in tally.disagreements()),
         violations=broken,
         theorems={one.code: one.text for one in THEOREMS} if "static" in deciders else {},
@@ -357,27 +358,85 @@ def _explained(found: Evidence, one: Disagreement) -> Disagreement:
     return replace(one, because=tuple(dict.fromkeys((*one.because, *lines))))
 
 
+class _Lists:
+    """The questions about each schema, made once for all to whom the project file gives the same there.
+
+    Args:
+        found: What the project file and the catalogs say.
+    """
+
+    def __init__(self, found: Evidence) -> None:
+        self.found = found
+        self.systems: tuple[System, ...] = ("mysql", "s3") if found.s3 is not None else ("mysql",)
+        self._known: dict[tuple[System, str, tuple[Power, ...]], tuple[Question, ...]] = {}
+        self.agreed: dict[Hashable, None] = {}
+
+    def of(self, principal: str, schema: str, system: System) -> tuple[Question, ...]:
+        """Return all that is asked about a principal on a schema, or as a whole."""
+        if schema == WHOLE:
+            return tuple(_on_the_whole(self.found, principal, system))
+        key = system, schema, self.powers(principal, schema)
+        if key not in self._known:
+            self._known[key] = tuple(self._made(*key))
+        return self._known[key]
+
+    def powers(self, principal: str, schema: str) -> tuple[Power, ...]:
+        """Return what the project file gives somebody on a schema."""
+        return tuple(self.found.powers.get((principal, schema), ()))
+
+    def _made(self, system: System, schema: str, powers: tuple[Power, ...]) -> Iterator[Question]:
+        if system == "mysql":
+            return mysql_questions(schema, self.found.tables[schema], powers)
+        return s3_questions(self.found.places[schema], powers)
+
+    def alike(self, principal: str, schema: str, system: System) -> Hashable:
+        """Return what is equal where both the project file and the catalog say the same."""
+        return system, schema, self.powers(principal, schema), self.found.alike(system, principal, schema)
+
+
+def _compare_one(
+    tally: _Tally, lists: _Lists, where: tuple[str, str, System], reads: bool, tried: probing.Tried
+) -> None:
+    """Compare the deciders on all that is asked about one principal, schema and system."""
+    name, schema, system = where
+    questions = lists.of(*where)
+    tally.cells[system] += len({question.capability for question in questions})
+    # What was tried was tried by each; and reasons, where they are wanted, name whom they are about.
+    shared = reads and schema != WHOLE and not tried.outcomes
+    alike = lists.alike(*where) if shared else None
+    if shared and alike in lists.agreed:
+        tally.questions[system] += len(questions)
+        return
+    before = len(tally.differing)
+    for question in questions:
+        reader = _read(lists.found, name, question) if reads else None
+        cell = Cell(name, schema, question.capability, system)
+        tally.compare(cell, question, reader, tried.outcomes.get((name, question.ask)))
+    if shared and len(tally.differing) == before:
+        lists.agreed[alike] = None
+
+
 def _questions(found: Evidence, principal: str, schemas: Iterable[str]) -> Iterator[tuple[Cell, Question]]:
     """Yield all that is asked about a principal, with the cell it belongs to."""
-    for schema in schemas:
-        powers = found.powers.get((principal, schema), ())
-        for question in mysql_questions(schema, found.tables[schema], powers):
-            yield Cell(principal, schema, question.capability, "mysql"), question
-        if found.s3 is not None:
-            for question in s3_questions(found.places[schema], powers):
-                yield Cell(principal, schema, question.capability, "s3"), question
-    for privilege, expected in ((LOG_IN, True), (REQUIRE_TLS, True), (ANYTHING, False)):
-        question = Question(OTHER, MysqlAsk(privilege, WHOLE), expected)
-        yield Cell(principal, WHOLE, OTHER, "mysql"), question
-    if found.s3 is not None:
+    lists = _Lists(found)
+    for schema in (*schemas, WHOLE):
+        for system in lists.systems:
+            for question in lists.of(principal, schema, system):
+                yield Cell(principal, schema, question.capability, system), question
+
+
+def _on_the_whole(found: Evidence, principal: str, system: System) -> Iterator[Question]:
+    """Yield what is asked about a principal's account or user, and about the buckets as a whole."""
+    if system == "mysql":
+        for privilege, expected in ((LOG_IN, True), (REQUIRE_TLS, True), (ANYTHING, False)):
+            yield Question(OTHER, MysqlAsk(privilege, WHOLE), expected)
+    elif found.s3 is not None:
         user = found.s3.catalog.users.get(principal)
-        everything = [
-            power for (name, _), all_of in found.powers.items() if name == principal for power in all_of
-        ]
-        stores = found.wanted.project.stores.values()
-        for question in bucket_questions(stores, user.arn if user else "", everything):
-            yield Cell(principal, WHOLE, OTHER, "s3"), question
-        yield Cell(principal, WHOLE, OTHER, "s3"), Question(OTHER, S3Ask(LOG_IN, principal), True)
+        everything = [power for schema in found.order for power in found.powers.get((principal, schema), ())]
+        yield from bucket_questions(
+            found.wanted.project.stores.values(), user.arn if user else "", everything
+        )
+        yield Question(OTHER, S3Ask(LOG_IN, principal), True)
 
 
 def _read(found: Evidence, principal: str, question: Question) -> Decision:

@@ -135,3 +135,28 @@ def test_what_ends_a_ceph_gateway_is_warned_of(values: list[str], kills: bool) -
     statement = {"Effect": "Allow", "Action": "s3:*", "Resource": "*", "Condition": condition}
     reader = IamReader(catalog({"users": {"alice": {"policies": {"p": [statement]}}}}), "ceph")
     assert any("gateway ends" in str(warning) for warning in reader.warnings()) is kills
+
+
+def test_users_are_alike_only_where_nothing_hangs_on_who_they_are() -> None:
+    plain = {"policies": {"own": [{"Effect": "Allow", "Action": "s3:GetObject", "Resource": "*"}]}}
+    personal = [
+        {"Effect": "Allow", "Action": "s3:GetObject", "Resource": "arn:aws:s3:::lab/${aws:username}/*"},
+        {
+            "Effect": "Allow", "Action": "s3:GetObject", "Resource": "*",
+            "Condition": {"StringEquals": {"aws:username": "eve"}},
+        },
+    ]  # fmt: skip
+    users = {"ann": plain, "bob": plain, "cyd": {}}
+    reader = IamReader(catalog({"users": users}))
+    assert reader.alike("ann") == reader.alike("bob") != reader.alike("cyd")
+    for statement in personal:
+        told = {"policies": {"own": [statement]}}
+        reader = IamReader(catalog({"users": {"dan": told, "eve": told}}))
+        assert reader.alike("dan") != reader.alike("eve")
+    named = [{
+        "Effect": "Deny", "Principal": {"AWS": f"arn:aws:iam::{ACCOUNT}:user/lab/bob"},
+        "Action": "s3:GetObject", "Resource": "arn:aws:s3:::lab/*",
+    }]  # fmt: skip
+    reader = IamReader(catalog({"users": users, "bucket": named}))
+    assert reader.alike("ann") != reader.alike("bob")
+    assert not reader.decide("bob", "s3:GetObject", "arn:aws:s3:::lab/x").allowed

@@ -168,3 +168,19 @@ def test_what_the_catalog_leaves_open_is_said() -> None:
     assert reader.decide(ALICE, "INSERT", "lab_ephys").certain
     read = reader.decide(ALICE, "SELECT", "lab_ephys")
     assert (read.allowed, read.certain) == (True, False)
+
+
+def test_accounts_alike_on_a_schema_have_the_same_there() -> None:
+    """Of all recorded servers: where two accounts are alike, every answer is the same."""
+    shared = 0
+    for case in load():
+        reader = MysqlReader(case.catalog)
+        alike: dict[object, object] = {}
+        for account in reader.accounts():
+            for schema in {cell[1] for cell in CELLS}:
+                asked = {cell[1:4] for cell in CELLS if cell[1] == schema}
+                held = {one: reader.privileges(account, *one) for one in asked}
+                before = alike.setdefault((schema, reader.alike(account, schema)), held)
+                shared += before is not held
+                assert before == held, (account, schema)
+    assert shared > 100, "accounts that are alike"
