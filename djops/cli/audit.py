@@ -103,9 +103,10 @@ def _report(
 ) -> None:
     from djops.report import audit as texts
     from djops.services import access, audit, log, project
+    from djops.services.audit_policy import policy_of
 
     start = log.Wanted.of(since, None, None, dt.datetime.now(dt.UTC)).since
-    policy = audit.policy_of(out.project_file)
+    policy = policy_of(out.project_file)
     with access.opened(project.load(out.project_file), out.environment) as (servers, wanted):
         found = audit.gather(servers, wanted, policy, start, out.progress)
         files = _files(found, to, forms)

@@ -11,27 +11,22 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
 from djops import __version__
 from djops.errors import ConfigError, DjopsError
-from djops.model.audit import AuditFinding, AuditPolicy, audit_policy
+from djops.model.audit import AuditFinding, AuditPolicy
 from djops.model.journal import Entry
-from djops.services import audit_records, drift, evidence, log, verify, who
+from djops.services import audit_records, drift, evidence, log, secrets_audit, verify, who
 from djops.services.access import Servers, Wanted
 from djops.services.audit_findings import Facts, Findings, grants_of
 from djops.services.audit_records import Records
 from djops.services.journal import Cause, note
 from djops.services.log import Deed, Verified
+from djops.services.secrets_audit import SecretFinding
 from djops.services.verify import Verdict
 from djops.services.who import Holding
 from djops.systems import journal as local
 from djops.systems.files import write_private
 from djops.systems.progress import Progress, Silent
-from djops.systems.resources import shipped
-
-POLICY_FILE = "audit.yaml"
-"""Beside djops.yaml: the project's own limits."""
 
 
 @dataclass(frozen=True)
@@ -122,24 +117,6 @@ class Audit:
         return all(one.severity == "note" for one in self.findings)
 
 
-def policy_of(project_file: Path) -> AuditPolicy:
-    """Read what the audit goes by.
-
-    Args:
-        project_file: The ``djops.yaml``; an ``audit.yaml`` beside it has limits of the project's own.
-
-    Raises:
-        ConfigError: ``E_AUDIT_POLICY`` when that file is not right.
-    """
-    ours = yaml.safe_load((shipped("policies") / POLICY_FILE).read_text(encoding="utf-8"))
-    path = project_file.parent / POLICY_FILE
-    try:
-        own = yaml.safe_load(path.read_text(encoding="utf-8")) if path.exists() else None
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise ConfigError(f"it cannot be read: {error}", where=str(path), code="E_AUDIT_POLICY") from error
-    return audit_policy(ours, own, str(path))
-
-
 def gather(
     servers: Servers,
     wanted: Wanted,
@@ -176,7 +153,21 @@ def gather(
         users = found.s3.catalog.users if found.s3 else {}
         names = {user.user_id: name for name, user in users.items() if user.user_id}
         records = audit_records.look(site, start, policy.limits.log_megabytes, names)
-    facts = Facts(found, holdings, verdict, report.drift, verified, records.seen, keys, partitioned, now)
+    with told.step("Judging secrets"):
+        judged, unjudged = _secrets(servers, wanted)
+    facts = Facts(
+        found,
+        holdings,
+        verdict,
+        report.drift,
+        verified,
+        records.seen,
+        keys,
+        partitioned,
+        now,
+        judged,
+        unjudged,
+    )
     return Audit(
         project=wanted.project.project,
         environment=site.environment,
@@ -214,6 +205,14 @@ def _live(entries: Sequence[Entry]) -> LiveRun | None:
         if entry.command == "verify" and entry.event == "note":
             return LiveRun(f"{entry.at[:19]}Z", f"{entry.who}@{entry.host}", entry.change)
     return None
+
+
+def _secrets(servers: Servers, wanted: Wanted) -> tuple[Sequence[SecretFinding], str]:
+    """Judge the secrets; where djops may not read them, say why."""
+    try:
+        return secrets_audit.audit(servers, wanted).findings, ""
+    except DjopsError as error:
+        return (), error.message
 
 
 def _keys(servers: Servers, found: evidence.Evidence) -> Mapping[tuple[str, str], dt.datetime]:

@@ -19,6 +19,7 @@ from djops.proof.theorems import Violation
 from djops.services.audit_records import Seen
 from djops.services.evidence import Evidence
 from djops.services.log import Verified
+from djops.services.secrets_audit import SecretFinding
 from djops.services.verify import Verdict
 from djops.services.who import Holding
 
@@ -46,6 +47,9 @@ _NOT_BY_THEOREM = frozenset(
 )
 """Kinds of traps that no theorem is about."""
 
+_STALE = "STALE"
+"""What is told of the age of passwords and keys is told here, of everybody's."""
+
 _POWERFUL = frozenset({Capability.DECLARE, Capability.ALTER, Capability.DROP, Capability.GRANT})
 
 
@@ -63,6 +67,8 @@ class Facts:
         keys: When each access key was made, by user and key.
         partitioned: Where something sets or shows a partition pattern.
         now: This moment.
+        secrets: What is wrong with secrets.
+        unjudged: Why secrets could not be judged; empty when they were.
     """
 
     found: Evidence
@@ -74,6 +80,8 @@ class Facts:
     keys: Mapping[tuple[str, str], dt.datetime]
     partitioned: Sequence[tuple[str, str]]
     now: dt.datetime
+    secrets: Sequence[SecretFinding]
+    unjudged: str
 
     @property
     def project(self) -> Project:
@@ -116,6 +124,7 @@ class Findings:
             self._workers(facts),
             self._partitions(facts),
             self._journal(facts),
+            self._secrets(facts),
         )
         found = dict.fromkeys(finding for part in parts for finding in part)
         return tuple(sorted(found, key=lambda one: (SEVERITIES.index(one.severity), one.kind, one.who)))
@@ -265,6 +274,20 @@ class Findings:
             yield self._make("CHAIN", "", fault.text, (fault.kind,))
         if facts.verified.waiting:
             yield self._make("WAITING", "", f"{facts.verified.waiting} rows wait on this machine")
+
+    def _secrets(self, facts: Facts) -> Iterator[AuditFinding]:
+        for one in facts.secrets:
+            if one.kind != _STALE:
+                yield self._make(
+                    "SECRETS",
+                    one.who,
+                    f"{one.who}: {one.text}",
+                    mend=one.mend,
+                    severity=one.severity,
+                    title=f"secrets: {one.kind.lower()}",
+                )
+        if facts.unjudged:
+            yield self._make("SECRETS", "", f"could not be judged: {facts.unjudged}", severity="note")
 
 
 def grants_of(project: Project) -> Iterator[tuple[str, str, Grant]]:

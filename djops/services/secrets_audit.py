@@ -26,7 +26,7 @@ from djops.plan.s3_changes import KEY_FACT
 from djops.proof.vault_policies import UnreadableError, opened_by, read_policy
 from djops.services import access, credentials
 from djops.services.access import Servers, Standing, Wanted
-from djops.services.audit import policy_of
+from djops.services.audit_policy import policy_of
 from djops.systems.vault import SECTIONS
 
 Severity = Literal["high", "medium", "low", "note"]
