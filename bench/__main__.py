@@ -12,6 +12,7 @@ from pathlib import Path
 
 from bench import access, growth, peers, plan, start, up
 from bench.timing import Pair
+from djops.cli.common import collect_seldom
 from djops.report.table import table
 
 MEASURES: Mapping[str, Callable[[Path], Iterable[Pair | str]]] = {
@@ -55,6 +56,7 @@ def row(pair: Pair) -> tuple[str, ...]:
 
 def main() -> None:
     """Measure and print."""
+    collect_seldom()  # as every djops does
     wanted = sys.argv[1:] or list(MEASURES)
     found: list[Pair | str] = []
     for name in wanted:
