@@ -430,6 +430,8 @@ def resolve_on(on: Iterable[str], schemas: Collection[str]) -> tuple[str, ...]:
         itself called ``all`` takes the word's meaning away. A person's sandbox must be named to be meant.
     """
     wanted = tuple(on)
+    if all(name in schemas for name in wanted):  # as nearly always: the rest looks at every schema
+        return tuple(sorted(set(wanted)))
     shared = [name for name in schemas if not is_sandbox(name)]
     if ALL in wanted and ALL not in schemas:
         return tuple(sorted({*shared, *(name for name in wanted if name in schemas)}))
@@ -439,5 +441,3 @@ def resolve_on(on: Iterable[str], schemas: Collection[str]) -> tuple[str, ...]:
     ]
     named.update(name for name in shared for pattern in patterns if fnmatch.fnmatchcase(name, pattern))
     return tuple(sorted(named))
-    if all(name in schemas for name in wanted):  # as nearly always: the rest looks at every schema
-        return tuple(sorted(set(wanted)))
