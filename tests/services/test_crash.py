@@ -38,7 +38,6 @@ def rehearsed(lab: LabUnderTest) -> Iterator[Rehearsed]:
 
 POINTS: list[tuple[str, Kind, System, str, int, When]] = [
     # A password that is kept and not in force, in force and not noted; a key that is made and not kept.
-    ("new person", "djops", "mysql", "CREATE USER 'cid'", 0, "before"),
     ("new person", "djops", "secrets", "POST djops/data/", 1, "before"),
     ("new person", "kill", "mysql", "CREATE USER 'cid'", 0, "unanswered"),
     ("new person", "cut", "s3", "CreateAccessKey", 0, "unanswered"),
@@ -47,7 +46,6 @@ POINTS: list[tuple[str, Kind, System, str, int, When]] = [
     # Rights that are taken away, and sessions that still use them.
     ("revoke", "djops", "mysql", "end all sessions", 0, "before"),
     ("revoke", "kill", "s3", "PutUserPolicy", 0, "before"),
-    ("swap", "cut", "mysql", "GRANT 'mice_ephys:operator'", 0, "unanswered"),
     ("swap", "kill", "mysql", "REVOKE", 0, "unanswered"),
     # What somebody else has changed.
     ("credentials made anew", "kill", "secrets", "POST djops/metadata/", 0, "unanswered"),
@@ -89,8 +87,7 @@ PLANTED = {
 }
 
 
-@pytest.mark.parametrize("statement", PLANTED)
-def test_the_matrix_sees_what_must_not_be(rehearsed: Rehearsed, statement: str) -> None:
+def test_the_matrix_sees_what_must_not_be(rehearsed: Rehearsed) -> None:
     watch = rehearsed.case("revoke").watch
     stage, case = rehearsed.stage, watch.case
     wanted = stage.wanted(case, case.after)
@@ -100,10 +97,11 @@ def test_the_matrix_sees_what_must_not_be(rehearsed: Rehearsed, statement: str) 
         return watch.memory.moment(stage.see(case, wanted))
 
     assert watch.at_the_end(moment(), wanted).violations == []
-    stage.as_root(statement)
+    stage.as_root(*PLANTED)
     try:
-        found = watch.between(moment(), "now")
-        assert any(PLANTED[statement] in text for text in found.violations), found.violations
+        found = "\n".join(watch.between(moment(), "now").violations)
+        for statement, seen in PLANTED.items():
+            assert seen in found, statement
     finally:
         stage.as_root("REVOKE IF EXISTS INSERT ON other_lab.* FROM other_lab")
         stage.bring_to(wanted)
