@@ -51,6 +51,8 @@ def first_failure(copy: Path, suite: Sequence[str]) -> str | None:
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "--no-header", *suite]
     # The copy stands first on the path, before the checkout that is installed.
     environment = {**os.environ, "PYTHONPATH": str(copy), "HYPOTHESIS_PROFILE": "hasty"}
+    # What was compiled before a sabotage of the same second and length would be taken for it.
+    environment["PYTHONDONTWRITEBYTECODE"] = "1"
     done = subprocess.run(command, cwd=copy, capture_output=True, text=True, check=False, env=environment)
     failed = re.search(r"^(?:FAILED|ERROR) (\S+)", done.stdout, re.MULTILINE)
     return failed[1] if failed else None if done.returncode == 0 else "the run itself"

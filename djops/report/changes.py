@@ -17,6 +17,7 @@ from djops.plan.mysql_changes import (
     GrantRole,
     RevokePrivileges,
     RevokeRole,
+    SetDefaultRoles,
 )
 from djops.plan.operations import Operation, Sql
 from djops.report.table import colour, printable, table
@@ -181,6 +182,10 @@ def _bundled(changes: Sequence[Change]) -> str:
             return f"{_some(grantees, 1)}: {lost}{names} on {count} schemas or tables"
         case GrantRole() | RevokeRole():
             return _memberships(changes)
+        case SetDefaultRoles():
+            defaults = [change for change in changes if isinstance(change, SetDefaultRoles)]
+            members = list(dict.fromkeys(str(member) for change in defaults for member in change.members))
+            return f"roles active at log-in of {_some(members, 1)}"
         case DropAccount(account=account) if account.kind == "role":
             return f"{count} roles: dropped"
         case CreateRole():
