@@ -22,7 +22,8 @@ ROOT_TOKEN = "root-of-a-test"
 
 
 def block(language: str) -> str:
-    (found,) = re.findall(rf"```{language}\n(.*?)```", PAGE, re.DOTALL)
+    section = PAGE.partition("\n## An existing server")[2].partition("\n## ")[0]
+    (found,) = re.findall(rf"```{language}\n(.*?)```", section, re.DOTALL)
     return str(found)
 
 

@@ -221,7 +221,7 @@ FORBIDDEN: dict[str, tuple[str, str, dict[str, object] | None]] = {
     "rewrite the default policy": ("PUT", "sys/policies/acl/default", {"policy": 'path "*" {}'}),
     "widen the token role": ("POST", "auth/token/roles/djops-principal", {"allowed_policies_glob": ["*"]}),
     "see other approles": ("LIST", "auth/approle/role", None),
-    "make itself a secret id": ("POST", "auth/approle/role/djops/secret-id", {}),
+    "make somebody else a secret id": ("POST", "auth/approle/role/other/secret-id", {}),
     "see audit devices": ("GET", "sys/audit", None),
     "seal": ("PUT", "sys/seal", None),
     "take a snapshot": ("GET", "sys/storage/raft/snapshot", None),
