@@ -61,7 +61,7 @@ def _signals_kept() -> Iterator[None]:
 
 
 def djops(
-    *arguments: str | bytes | Path, cwd: Path, env: Mapping[str, str] | None = None, timeout: float = 60
+    *arguments: str | bytes | Path, cwd: Path, env: Mapping[str, str] | None = None, timeout: float = 180
 ) -> Run:
     """Run the installed program, without a terminal.
 
@@ -84,5 +84,5 @@ def djops(
 def shell(script: str, *, cwd: Path) -> Run:
     """Run a line of shell in which ``$0`` is the installed program."""
     command = ["bash", "-c", script, str(PROGRAM)]
-    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=180, check=False)
     return Run(done.returncode, done.stdout, done.stderr)
