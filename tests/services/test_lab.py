@@ -378,9 +378,10 @@ def test_what_interrupts_up_and_down_leaves_what_the_next_command_understands(tm
         time.sleep(delay)
         process.send_signal(number)
         said, _ = process.communicate(timeout=120)
-        assert process.returncode in (0, 128 + number), said
+        # Where the signal finds Python itself ending, all was said and done.
+        assert process.returncode in (0, 128 + number, -number), said
         assert "Traceback" not in said
-        if process.returncode:
+        if process.returncode > 0:
             assert "djops was interrupted" in said
         # Nobody holds the lock any more, and whatever runs can be told.
         labs.status(project)
