@@ -14,7 +14,7 @@ from types import FrameType
 import pytest
 from hypothesis import Phase, settings
 
-from tests.support.labs import data_home, kill_all
+from tests.support.labs import at_home, data_home
 
 PROJECT_FILE = "djops.yaml"
 
@@ -59,7 +59,6 @@ def _labs_home() -> Iterator[Path]:
     """Keep every lab of the run in a directory of its own; fetched programs come from the usual cache."""
     with data_home() as base:
         yield base
-        kill_all(base)
 
 
 @pytest.fixture(scope="session")
@@ -72,6 +71,9 @@ def lab(_labs_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     with resources.as_file(resources.files("djops") / "demo_pipeline") as shipped:
         shutil.copytree(shipped, repository)
     project = load_project(repository / PROJECT_FILE)
-    up = labs.up(project, "local")
+    # Whoever asks for it first may have a home of their own, which ends before the run does.
+    with at_home(_labs_home):
+        up = labs.up(project, "local")
     yield LabUnderTest(repository / PROJECT_FILE, up.directory)
-    labs.down(project, "local", purge=True)
+    with at_home(_labs_home):
+        labs.down(project, "local", purge=True)

@@ -32,22 +32,36 @@ def _sweep() -> None:
 
 
 @contextlib.contextmanager
-def data_home() -> Iterator[Path]:
-    """Give labs a place of their own, and remove it in the end."""
-    _sweep()
-    # Not pytest's directory: nobody but the caller can enter that, and servers have an account of their own.
-    base = Path(tempfile.mkdtemp(prefix=_PREFIX))
-    base.chmod(0o711)
-    (base / _OWNER).write_text(str(os.getpid()))
+def at_home(base: Path) -> Iterator[None]:
+    """Let whatever runs inside keep its labs in a directory.
+
+    Args:
+        base: The directory.
+    """
     before = os.environ.get("DJOPS_DATA_HOME")
     os.environ["DJOPS_DATA_HOME"] = str(base)
     try:
-        yield base
+        yield
     finally:
         if before is None:
             del os.environ["DJOPS_DATA_HOME"]
         else:
             os.environ["DJOPS_DATA_HOME"] = before
+
+
+@contextlib.contextmanager
+def data_home() -> Iterator[Path]:
+    """Give labs a place of their own; in the end, kill what still runs there and remove it."""
+    _sweep()
+    # Not pytest's directory: nobody but the caller can enter that, and servers have an account of their own.
+    base = Path(tempfile.mkdtemp(prefix=_PREFIX))
+    base.chmod(0o711)
+    (base / _OWNER).write_text(str(os.getpid()))
+    try:
+        with at_home(base):
+            yield base
+    finally:
+        kill_all(base)
         shutil.rmtree(base)
 
 
