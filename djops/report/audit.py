@@ -20,12 +20,12 @@ from djops.model.audit import SEVERITIES, AuditFinding
 from djops.report import who as matrix_texts
 from djops.report.envelope import plain
 from djops.report.log import log_data, verified_data
+from djops.report.pages import templates
 from djops.report.table import colour, printable, printable_lines, table
 from djops.services.audit import Audit, GrantLine
 from djops.services.audit_records import Switch
 from djops.services.log import Deed
 from djops.services.who import Holding, given
-from djops.systems.resources import shipped
 
 Format = Literal["html", "json", "csv", "markdown"]
 FORMATS: Mapping[str, str] = {"html": ".html", "json": ".json", "csv": ".csv", "markdown": ".md"}
@@ -320,15 +320,8 @@ def as_html(audit: Audit) -> str:
     Args:
         audit: The report.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(shipped("policies/templates")),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        # What would turn the reading direction around, or show as nothing, is written out.
-        finalize=lambda value: printable_lines(value) if type(value) is str else value,
-    )
+    # What would turn the reading direction around, or show as nothing, is written out.
+    environment = templates(lambda value: printable_lines(value) if type(value) is str else value)
     style, script = (_source(environment, name) for name in ("audit.css", "audit.js"))
     rows = rows_of(audit)
     return environment.get_template("audit.html.j2").render(

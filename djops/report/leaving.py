@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import jinja2
-
 from djops.errors import DjopsError
+from djops.report.pages import templates
 from djops.report.table import table
 from djops.services.leaving import TITLES, Leaver, Survey
-from djops.systems.resources import shipped
 
 
 def survey_text(found: Survey) -> str:
@@ -97,12 +95,5 @@ def certificate_html(certificate: Mapping[str, Any]) -> str:
     Args:
         certificate: The certificate.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(shipped("policies/templates")),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    page = environment.get_template("offboard.html.j2")
+    page = templates().get_template("offboard.html.j2")
     return page.render(certificate=certificate, titles=TITLES, shown=_shown)

@@ -6,11 +6,9 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-import jinja2
-
 from djops.report.drawing import Mark, schema_drawing
+from djops.report.pages import templates
 from djops.services.welcome import FILE, Issued, LinkState, Welcome
-from djops.systems.resources import shipped
 
 PAGES = ("welcome.html", "welcome.md")
 
@@ -35,22 +33,19 @@ def page(welcome: Welcome, name: str) -> str:
         welcome: What it tells.
         name: One of :data:`PAGES`.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(shipped("policies/templates")),
-        autoescape=jinja2.select_autoescape(["html.j2"]),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template(f"{name}.j2").render(
-        welcome=welcome,
-        drawing=drawing(welcome),
-        database=welcome.bundle["settings"]["database"],
-        stores=[name for name in welcome.bundle["settings"].get("stores", {}) if name != "default"],
-        bundle=welcome.bundle,
-        file=FILE,
-        curl=curl_lines(welcome),
-        unpack=unpack_lines(welcome),
+    return (
+        templates()
+        .get_template(f"{name}.j2")
+        .render(
+            welcome=welcome,
+            drawing=drawing(welcome),
+            database=welcome.bundle["settings"]["database"],
+            stores=[name for name in welcome.bundle["settings"].get("stores", {}) if name != "default"],
+            bundle=welcome.bundle,
+            file=FILE,
+            curl=curl_lines(welcome),
+            unpack=unpack_lines(welcome),
+        )
     )
 
 

@@ -8,12 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-import jinja2
-
+from djops.report.pages import templates
 from djops.report.table import table
 from djops.report.verify import letters
 from djops.services.who import Extent, Holding, given
-from djops.systems.resources import shipped
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """Beginnings that make a spreadsheet compute a cell instead of showing it."""
@@ -124,13 +122,9 @@ def as_html(title: str, holdings: Sequence[Holding]) -> str:
         title: The page's heading.
         holdings: The holdings.
     """
-    folder = shipped("policies/templates")
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(folder), autoescape=True, undefined=jinja2.StrictUndefined
-    )
     schemas = list(dict.fromkeys(one.schema for one in holdings))
     rows: dict[str, dict[str, Holding]] = {}
     for one in holdings:
         rows.setdefault(one.who, {})[one.schema] = one
-    page = environment.get_template("who.html.j2")
+    page = templates().get_template("who.html.j2")
     return page.render(title=title, schemas=schemas, rows=rows, level=_level, listed=_listed)

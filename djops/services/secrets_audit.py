@@ -13,13 +13,12 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Literal
 
 from djops.compile.mysql_state import AccountId
 from djops.compile.vault import MOUNT, policy_name, secret_path
 from djops.compile.vault_manager import MANAGER
 from djops.errors import AccessDeniedError, DjopsError
-from djops.model.audit import Limits
+from djops.model.audit import SEVERITIES, Limits, Severity
 from djops.plan.mysql_changes import PASSWORD_FIELD
 from djops.plan.rotation import UNTIL_FACT, is_overdue, rotated_key
 from djops.plan.s3_changes import KEY_FACT
@@ -29,8 +28,6 @@ from djops.services.access import Servers, Standing, Wanted
 from djops.services.audit_policy import policy_of
 from djops.systems.vault import SECTIONS
 
-Severity = Literal["high", "medium", "low", "note"]
-SEVERITIES: tuple[Severity, ...] = ("high", "medium", "low", "note")
 """From the worst on; a ``note`` asks for nothing."""
 
 _SHORTEST, _FEWEST = 16, 8

@@ -18,6 +18,7 @@ from djops.systems.connections import Secret
 from djops.systems.tls_errors import tls_error
 
 _LOOKUP, _UNWRAP = "sys/wrapping/lookup", "sys/wrapping/unwrap"
+_REFUSED = (HTTPStatus.BAD_REQUEST, HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND)
 SECONDS = 15.0
 """How long one request may take."""
 
@@ -97,7 +98,7 @@ class LinkServer:
         """
         where = f"auth/{path}/login/{quote(user, safe='')}"
         response = self._request("POST", where, {}, {"password": password.reveal()})
-        if response.status_code in (HTTPStatus.BAD_REQUEST, HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND):
+        if response.status_code in _REFUSED:
             raise AccessDeniedError(
                 f"the secrets server refuses the log-in of {user!r} with {method}",
                 where=self.address,
@@ -121,7 +122,7 @@ class LinkServer:
             ServerUnavailableError: The server does not answer.
         """
         response = self._request("GET", path, {"X-Vault-Token": token.reveal()}, None)
-        if response.status_code in (HTTPStatus.BAD_REQUEST, HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND):
+        if response.status_code in _REFUSED:
             raise AccessDeniedError(
                 f"the log-in does not open {path}",
                 where=self.address,
