@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from crash import points as at
 from crash.cases import Case
-from crash.points import Kind, Point, Request, Run, System, When
+from crash.points import ANY, Kind, Point, Request, Run, System, When
 from crash.stage import Stage
 from crash.watch import AT_THE_END, Found, Memory, Watch
 from djops.errors import DjopsError
@@ -96,13 +96,15 @@ def hit(stage: Stage, rehearsal: Rehearsal, point: Point) -> Found:
     # Passwords and keys are new each time; the rights are what they were.
     old = replace(rehearsal.watch.old.seen, kept=stage.kept(case))
     watch = replace(rehearsal.watch, old=replace(rehearsal.watch.old, seen=old), turn=point.number)
+    # Where the next apply is hit: somewhere in what is left, at another place for each point.
+    second = (7 * point.number + 3) % (len(rehearsal.run.requests) - point.number)
     with watch.sessions() as still_used:
-        found = _hit(stage, watch, after, point)
+        found = _hit(stage, watch, after, point, second)
         found.add(still_used())
     return found
 
 
-def _hit(stage: Stage, watch: Watch, after: Wanted, point: Point) -> Found:
+def _hit(stage: Stage, watch: Watch, after: Wanted, point: Point, second: int) -> Found:
     found, case = Found(), watch.case
     run = at.apply_in_child(stage.at(after), after, stage.wires, point, stage.plan_of(case))
     if run.crashed:
@@ -121,6 +123,10 @@ def _hit(stage: Stage, watch: Watch, after: Wanted, point: Point) -> Found:
             stage.start_again()
     begun = case.renews == "begin"
     found.add(watch.between(watch.memory.moment(stage.see(case, after)), "after the crash", renewing=begun))
+    if point.kind == "twice":
+        at.apply_in_child(stage.at(after), after, stage.wires, Point("djops", second, ANY, "before"))
+        now = watch.memory.moment(stage.see(case, after))
+        found.add(watch.between(now, "after the second crash", renewing=begun))
     try:
         left = stage.bring_to(after)
         if not left.is_empty:

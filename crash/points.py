@@ -33,13 +33,14 @@ from tests.support.wire import Wires
 
 System = Literal["mysql", "s3", "secrets"]
 When = Literal["before", "unanswered", "after"]
-Kind = Literal["djops", "kill", "cut", "blip", "hole"]
+Kind = Literal["djops", "twice", "kill", "cut", "blip", "hole"]
 
 MakePlan = Callable[[Servers, Wanted], Plan]
 
 SYSTEMS: tuple[System, ...] = ("mysql", "s3", "secrets")
 KINDS: Mapping[Kind, str] = {
     "djops": "kill -9 of djops",
+    "twice": "kill -9 of djops, and of the next",
     "kill": "kill -9 of the server",
     "cut": "network cut",
     "blip": "network cut for a moment",
@@ -70,6 +71,10 @@ class Request:
 
     def __str__(self) -> str:
         return f"{self.system}: {self.text}" + (f" (once more, {self.again})" if self.again else "")
+
+
+ANY = Request("mysql", "any request")
+"""Stands for whatever request comes at a point's number, counted over all servers."""
 
 
 @dataclass(frozen=True)
@@ -126,7 +131,7 @@ def points(requests: Sequence[Request], kind: Kind) -> list[Point]:
     found = []
     for number, request in numbered(requests):
         last = sum(one.system == request.system for one in requests) == number + 1
-        whens: list[When] = ["before"] if kind == "djops" else ["before", "unanswered"]
+        whens: list[When] = ["before"] if kind in ("djops", "twice") else ["before", "unanswered"]
         if kind in ("djops", "kill") and last:
             whens.append("after")
         found += [Point(kind, number, request, when) for when in whens]
@@ -158,8 +163,9 @@ class Hit:
             again = sum(one.system == system and one.text == text for one in self.requests)
             request = Request(system, text, again)
             self.requests.append(request)
+            number = len(self.requests) - 1
         point = self.point
-        if point is None or request != point.request:
+        if point is None or not (request == point.request or (point.request, point.number) == (ANY, number)):
             return send()
         self.reached = True
         self._before(point)
@@ -174,7 +180,7 @@ class Hit:
             self.wires.set(name, _UNANSWERED.get(point.kind, "unanswered"))
         elif point.when == "before":
             match point.kind:
-                case "djops":
+                case "djops" | "twice":
                     os.kill(os.getpid(), signal.SIGKILL)
                 case "kill":
                     kill_all(self.lab / DIRECTORIES[name])

@@ -19,7 +19,7 @@ from crash.points import KINDS
 from crash.stage import staged
 from djops.services import lab as labs
 from djops.services.project import load_project
-from tests.support.labs import data_home, kill_all
+from tests.support.labs import data_home
 
 
 @contextmanager
@@ -29,11 +29,8 @@ def own_lab() -> Iterator[Path]:
         repository = base / "demo-lab"
         with resources.as_file(resources.files("djops") / "demo_pipeline") as shipped:
             shutil.copytree(shipped, repository)
-        try:
-            labs.up(load_project(repository / "djops.yaml"), "local")
-            yield repository / "djops.yaml"
-        finally:
-            kill_all(base)
+        labs.up(load_project(repository / "djops.yaml"), "local")
+        yield repository / "djops.yaml"
 
 
 def line(row: Row) -> tuple[str, ...]:

@@ -49,7 +49,7 @@ POINTS: list[tuple[str, Kind, System, str, int, When]] = [
     ("swap", "kill", "mysql", "REVOKE", 0, "unanswered"),
     # What somebody else has changed.
     ("credentials made anew", "kill", "secrets", "POST djops/metadata/", 0, "unanswered"),
-    ("credentials made anew", "djops", "mysql", "ALTER USER 'ada'", 0, "before"),
+    ("credentials made anew", "twice", "mysql", "ALTER USER 'ada'", 0, "before"),
 ]
 
 
