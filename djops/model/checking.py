@@ -8,12 +8,23 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from itertools import combinations
 
 from djops.errors import ConfigError, DjopsError
+from djops.model.cloud import CloudEnvironment
 from djops.model.findings import Finding
 from djops.model.graph import PipelineGraph
 from djops.model.loading import path_text
 from djops.model.names import SANDBOX_END, is_sandbox, sandbox_stem
 from djops.model.nearest import advice
-from djops.model.project import ALL, CredentialSource, Grant, Principal, Project, Store, Team, resolve_on
+from djops.model.project import (
+    ALL,
+    CredentialSource,
+    Environment,
+    Grant,
+    Principal,
+    Project,
+    Store,
+    Team,
+    resolve_on,
+)
 from djops.model.roles import SANDBOX_ROLE, Capability, Role, RoleModel
 from djops.model.yamltree import Path, Positions
 
@@ -437,6 +448,7 @@ def _check_environments(look: _Check) -> _Found:
             for key in (key for key, server in servers.items() if server is not None):
                 message = f"{path_text(path)} says `target: local`, where djops starts {key} itself"
                 yield look.error((*path, key), message, "remove it, or say `target: existing`", "E_SERVERS")
+        yield from _check_cloud(look, path, environment)
         for key, server in servers.items():
             for field in type(server).model_fields if server is not None else ():
                 source = getattr(server, field)
@@ -444,6 +456,38 @@ def _check_environments(look: _Check) -> _Found:
                     here = (*path, key, field)
                     message = f"{path_text(here)} must name one of `file` and `env`"
                     yield look.error(here, message, "write {file: PATH} or {env: NAME}", "E_SECRET")
+
+
+def _check_cloud(look: _Check, path: Path, environment: Environment) -> _Found:
+    """Look for what the target ``aws`` lacks, and for what no other takes."""
+    given = sorted(environment.model_fields_set & CloudEnvironment.model_fields.keys())
+    if environment.target != "aws":
+        for key in given:
+            message = f"{path_text((*path, key))} is only for `target: aws`"
+            yield look.error((*path, key), message, "remove it, or say `target: aws`", "E_SERVERS")
+        return
+    says = f"{path_text(path)} says `target: aws`"
+    if environment.region is None:
+        message = f"{says} and does not say in which region"
+        yield look.error(path, message, "add `region:`, for example `region: eu-central-1`", "E_SERVERS")
+    if (environment.openbao is None) == (environment.secrets is None):
+        twice = "both how to install a secrets server and where one is"
+        message = f"{says} and says {twice if environment.openbao else 'of no secrets server'}"
+        hint = "write `openbao: {url: ..., sha256: ...}` to install one, or `secrets:` for one that is there"
+        yield look.error(path, message, hint, "E_SERVERS")
+    for key in (one for one in ("mysql", "s3") if getattr(environment, one) is not None):
+        message = f"{says}, where djops has Pulumi make {key}"
+        hint = "remove it; `existing:` and `buckets:` name what is there already"
+        yield look.error((*path, key), message, hint, "E_SERVERS")
+    buckets = {store.bucket for store in look.project.stores.values()}
+    for name in sorted(environment.buckets.keys() - buckets):
+        message = f"{path_text((*path, 'buckets', name))}: no store has this bucket"
+        yield look.error(
+            (*path, "buckets", name), message, advice(name, buckets, what="buckets"), "E_SERVERS"
+        )
+    if environment.state.organization and environment.state.backend != "cloud":
+        message = f"{path_text((*path, 'state', 'organization'))} is for Pulumi Cloud only"
+        yield look.error((*path, "state", "organization"), message, "say `backend: cloud`", "E_SERVERS")
 
 
 def remarks(project: Project, schemas: Collection[str], places: Positions, today: dt.date) -> list[Finding]:

@@ -23,6 +23,23 @@ from djops.model.yamltree import Path, Positions, parse, positions
 
 PATTERN_WORDS = {
     r"^[a-z0-9_-]{1,40}$": "up to 40 lower case letters, digits, '_' and '-'",
+    r"^(file|cloud|s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[\w./-]+)?)$": (
+        "`file`, `s3://BUCKET/PREFIX` or `cloud`"
+    ),
+    r"^(passphrase|awskms://[\w/:.-]+)$": "`passphrase` or awskms://alias/NAME",
+    r"^[A-Za-z0-9_-]{1,40}$": "up to 40 letters, digits, _ and -",
+    r"^vpc-[0-9a-f]+$": "the id of a VPC, like vpc-0123456789abcdef0",
+    r"^subnet-[0-9a-f]+$": "the id of a subnet, like subnet-0123456789abcdef0",
+    r"^arn:aws[a-z-]*:secretsmanager:\S+$": "the ARN of a secret in Secrets Manager",
+    r"^https://\S+\.rpm$": "https://HOST/....rpm",
+    r"^[0-9a-f]{64}$": "64 hexadecimal digits",
+    r"^[0-9a-f]{40}$": "a whole git commit id, 40 hexadecimal digits",
+    r"^[^\s@]+@sha256:[0-9a-f]{64}$": "REGISTRY/NAME@sha256:DIGEST",
+    r"^[^/].*/$": "a key prefix that ends with a slash and begins with none",
+    r"^[a-z]{2}(-[a-z]+)+-[0-9]$": "the name of an AWS region, like eu-central-1",
+    r"^[0-9]{12}$": "12 digits, in quotes",
+    r"^[0-9.]{7,15}/(1[6-9]|20)$": "a private network between /16 and /20, like 10.40.0.0/16",
+    r"^[a-z][a-z0-9-]{0,30}$": "at most 31 lower-case letters, digits and -, a letter first",
     r"^ldaps?://[^\s/]+/?$": "ldaps://HOST or ldap://HOST, with a port where it is another one",
     r"^[A-Za-z][A-Za-z0-9-]*$": "the name of an LDAP attribute",
     r"^[\w./-]+$": "the name of a claim",
@@ -194,9 +211,11 @@ _ATTRIBUTE = re.compile(r"^    (\w+): (.*(?:\n     .*)*)", re.MULTILINE)
 
 def _purposes(model: type[BaseModel]) -> Mapping[str, str]:
     """Return what each key is for, from the section ``Attributes`` of the model's docstring."""
-    text = (model.__doc__ or "").partition("Attributes:")[2]
-    lines = "\n".join(line[4:] if line.startswith("        ") else line for line in text.splitlines())
-    found = {name: " ".join(words.split()) for name, words in _ATTRIBUTE.findall(lines)}
+    found: dict[str, str] = {}
+    for described in (one for one in reversed(model.__mro__) if issubclass(one, BaseModel)):
+        text = (described.__doc__ or "").partition("Attributes:")[2]
+        lines = "\n".join(line[4:] if line.startswith("        ") else line for line in text.splitlines())
+        found |= {name: " ".join(words.split()) for name, words in _ATTRIBUTE.findall(lines)}
     return {name: words.replace("``", "`") for name, words in found.items() if name in model.model_fields}
 
 

@@ -11,8 +11,11 @@ import re
 from collections.abc import Collection, Iterable, Iterator
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import BeforeValidator, Field, StringConstraints, model_validator
 
+from djops.model.cloud import CloudEnvironment
+from djops.model.frozen import Frozen
+from djops.model.machine import AppRole, MachineCredentials, as_credentials
 from djops.model.names import SANDBOX_END, is_sandbox
 from djops.model.roles import Role
 
@@ -41,10 +44,6 @@ def _as_list(value: object) -> object:
     return () if value is None else value
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
-
-
 PrincipalName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9._-]{0,31}$")]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 StoreName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,30}$")]
@@ -63,7 +62,7 @@ NameList = Annotated[
 Day = Annotated[dt.date, BeforeValidator(_as_date, json_schema_input_type=dt.date)]
 
 
-class Pipeline(_Frozen):
+class Pipeline(Frozen):
     """Where the pipeline's code is.
 
     Attributes:
@@ -75,7 +74,7 @@ class Pipeline(_Frozen):
     path: str = "src"
 
 
-class CredentialSource(_Frozen):
+class CredentialSource(Frozen):
     """Where an administrator's secret is read from; never the project file, never argv.
 
     Attributes:
@@ -87,7 +86,7 @@ class CredentialSource(_Frozen):
     env: str | None = None
 
 
-class MysqlServer(_Frozen):
+class MysqlServer(Frozen):
     """A MySQL server that already exists.
 
     Attributes:
@@ -105,7 +104,7 @@ class MysqlServer(_Frozen):
     ca: str | None = None
 
 
-class S3Server(_Frozen):
+class S3Server(Frozen):
     """An S3 server that already exists.
 
     Attributes:
@@ -125,7 +124,7 @@ class S3Server(_Frozen):
     ca: str | None = None
 
 
-class SecretsServer(_Frozen):
+class SecretsServer(Frozen):
     """An OpenBao or Vault server that already exists.
 
     Attributes:
@@ -141,7 +140,7 @@ class SecretsServer(_Frozen):
     ca: str | None = None
 
 
-class Login(_Frozen):
+class Login(Frozen):
     """How people log in to the secrets server by themselves, and where the lab's groups of people are.
 
     Attributes:
@@ -186,15 +185,16 @@ class Login(_Frozen):
         return self
 
 
-class Environment(_Frozen):
+class Environment(CloudEnvironment):
     """One place where the project runs.
 
     Attributes:
-        target: ``local`` (djops starts the servers), ``existing`` (they are there) or ``aws``.
+        target: ``local`` (djops starts the servers), ``existing`` (they are there) or ``aws`` (djops has
+            Pulumi make them).
         host_pattern: The host part of every MySQL account, for example ``%`` or ``10.1.%``.
         mysql: The database server, for ``existing``.
         s3: The object store, for ``existing``.
-        secrets: The secrets server, for ``existing``.
+        secrets: The secrets server, for ``existing``, and for ``aws`` where the lab has one already.
         login: How people log in to the secrets server by themselves, and where the lab's groups are.
     """
 
@@ -206,7 +206,7 @@ class Environment(_Frozen):
     login: Login | None = None
 
 
-class Store(_Frozen):
+class Store(Frozen):
     """An object store as the DataJoint client knows it.
 
     Attributes:
@@ -224,7 +224,7 @@ class Store(_Frozen):
     schema_prefix: str = "_schema"
 
 
-class SchemaEntry(_Frozen):
+class SchemaEntry(Frozen):
     """What cannot be read from the code about one schema.
 
     Attributes:
@@ -240,7 +240,7 @@ class SchemaEntry(_Frozen):
     code: bool = True
 
 
-class Grant(_Frozen):
+class Grant(Frozen):
     """One line of a principal's rights.
 
     Attributes:
@@ -260,7 +260,7 @@ class Grant(_Frozen):
     force: bool = False
 
 
-class Principal(_Frozen):
+class Principal(Frozen):
     """A person or a service.
 
     Attributes:
@@ -274,7 +274,27 @@ class Principal(_Frozen):
     ] = ()
 
 
-class Team(_Frozen):
+class Service(Principal):
+    """A machine: a worker, an importer, a monitor.
+
+    Attributes:
+        email: Who looks after it.
+        grants: What it may do.
+        credentials: Who makes and keeps its database password: `kept`, `static` or `dynamic`.
+        approle: How it logs in to the secrets server.
+    """
+
+    credentials: Annotated[
+        MachineCredentials,
+        BeforeValidator(
+            as_credentials,
+            json_schema_input_type=Literal["kept", "static", "dynamic"] | MachineCredentials,
+        ),
+    ] = Field(default_factory=MachineCredentials)
+    approle: AppRole = Field(default_factory=AppRole)
+
+
+class Team(Frozen):
     """People who get the same rights.
 
     Attributes:
@@ -300,6 +320,13 @@ _Principals = Annotated[
     ],
     BeforeValidator(_as_mapping, json_schema_input_type=dict[PrincipalName, Principal | None] | None),
 ]
+_Services = Annotated[
+    dict[
+        PrincipalName,
+        Annotated[Service, BeforeValidator(_as_mapping, json_schema_input_type=Service | None)],
+    ],
+    BeforeValidator(_as_mapping, json_schema_input_type=dict[PrincipalName, Service | None] | None),
+]
 _SchemaEntries = Annotated[
     dict[
         Name, Annotated[SchemaEntry, BeforeValidator(_as_mapping, json_schema_input_type=SchemaEntry | None)]
@@ -324,7 +351,7 @@ _Teams = Annotated[
 RoleName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,15}$")]
 
 
-class Sandboxes(_Frozen):
+class Sandboxes(Frozen):
     """Schemas that people make for themselves, such as ``dev_alice_test``, without asking anybody.
 
     Attributes:
@@ -342,7 +369,7 @@ class Sandboxes(_Frozen):
     ] = ("developer",)
 
 
-class Project(_Frozen):
+class Project(Frozen):
     """The whole of ``djops.yaml``.
 
     Attributes:
@@ -367,7 +394,7 @@ class Project(_Frozen):
     stores: _Stores = Field(default_factory=dict)
     schemas: _SchemaEntries = Field(default_factory=dict)
     people: _Principals = Field(default_factory=dict)
-    services: _Principals = Field(default_factory=dict)
+    services: _Services = Field(default_factory=dict)
     teams: _Teams = Field(default_factory=dict)
     groups: dict[Name, NameList] = Field(default_factory=dict)
     roles: dict[RoleName, Role] = Field(default_factory=dict)
