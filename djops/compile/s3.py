@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from djops.compile.packing import VERSION, limits_of, pack, whole
+from djops.compile.packing import AWS, VERSION, limits_of, pack, whole
 from djops.compile.packing import Document as Document
 from djops.compile.rights import Rights
 from djops.errors import NameRefusedError
@@ -125,7 +125,8 @@ def compile_s3(project: Project, rights: Rights, account: str = "") -> S3State:
     Args:
         project: The project, for its stores and principals.
         rights: The compiled rights.
-        account: Id of the account that the users belong to, which tells how large policies may be.
+        account: Id of the account that the users belong to, which tells how large policies may be, and
+            whether buckets refuse what comes without TLS.
 
     Returns:
         One user with its policies for each principal, none without stores; and the buckets.
@@ -150,8 +151,32 @@ def compile_s3(project: Project, rights: Rights, account: str = "") -> S3State:
         arns = [managed_arn(project.project, account, name, n + 1) for n in range(len(packed.managed))]
         managed |= {arn: ManagedPolicy(part) for arn, part in zip(arns, packed.managed, strict=True)}
         users[name] = IamUser(own, attached=tuple(arns))
-    buckets = {store.bucket: Bucket() for store in project.stores.values()}
+    # Clients of a lab on one machine reach Ceph without TLS, so only AWS's buckets insist on it.
+    closed = limits_of(account) is AWS
+    buckets = {
+        store.bucket: Bucket(policy=tls_only(store.bucket) if closed else None)
+        for store in project.stores.values()
+    }
     return S3State(users, buckets, managed, account)
+
+
+def tls_only(bucket: str) -> Document:
+    """Return the policy of a bucket on AWS: whatever comes without TLS is refused, and nothing is allowed.
+
+    What ``stacks/cloud/policies.py`` writes; a test compares them.
+
+    Args:
+        bucket: Its name.
+    """
+    refuse = {
+        "Sid": "TlsOnly",
+        "Effect": "Deny",
+        "Principal": {"AWS": "*"},
+        "Action": "s3:*",
+        "Resource": [f"arn:aws:s3:::{bucket}", f"arn:aws:s3:::{bucket}/*"],
+        "Condition": {"Bool": {"aws:SecureTransport": "false"}},
+    }
+    return {"Version": VERSION, "Statement": [refuse]}
 
 
 def schema_prefixes(store: Store, schema: str) -> tuple[str, str]:

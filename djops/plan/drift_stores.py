@@ -16,6 +16,7 @@ from djops.plan.s3_changes import (
     ProtectBucket,
     PutPolicy,
     canonical,
+    same_policy,
 )
 from djops.plan.s3_managed import DropManagedPolicy, PutManagedPolicy, policy_name
 from djops.plan.vault import ForgetSecret, WritePolicy
@@ -87,8 +88,9 @@ def _name_policy(change: PutPolicy, sight: Sight, book: Book) -> None:
 
 def _name_bucket(change: ProtectBucket, book: Book) -> None:
     found, wanted = change.found, change.wanted
-    if found.policy != wanted.policy:
-        book.add(DriftKind.BUCKET_POLICY, "s3", change.name, "it has a policy of its own", change)
+    if not same_policy(found.policy, wanted.policy):
+        text = "it has a policy of its own" if found.policy else "requests without TLS are not refused"
+        book.add(DriftKind.BUCKET_POLICY, "s3", change.name, text, change)
     if found.blocks_public != wanted.blocks_public:
         book.add(DriftKind.BUCKET_PUBLIC, "s3", change.name, "public access is not blocked", change)
     if found.versioned != wanted.versioned:

@@ -19,6 +19,7 @@ from djops.plan.s3_changes import (
     PutPolicy,
     canonical,
     held_keys,
+    same_protection,
 )
 from djops.plan.s3_managed import ONE_POLICY, orphans, repack
 
@@ -66,7 +67,7 @@ def diff_s3(
     changes += orphans(wanted, found)
     for name, bucket in wanted.buckets.items():
         actual = found.buckets.get(name)
-        if actual is not None and actual != bucket:
+        if actual is not None and not same_protection(actual, bucket):
             changes.append(
                 ProtectBucket(name=name, found=actual, wanted=bucket, why=("its protection was changed",))
             )

@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Any
 
 from djops.compile.packing import allows, atoms, listed, without
-from djops.compile.s3 import POLICY_NAME, Bucket, Document, IamUser
+from djops.compile.s3 import POLICY_NAME, Bucket, Document, IamUser, tls_only
 from djops.plan.change import Change, Phase, Risk, Told
 from djops.plan.operations import AwsCall, KeepKey, MarkSecret, Operation, StorePassword
 
@@ -31,6 +31,31 @@ BLOCKS = ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictP
 def canonical(document: Document | None) -> str:
     """Write a policy so that equal policies give equal text."""
     return "" if document is None else json.dumps(document, sort_keys=True, separators=(",", ":"))
+
+
+def same_policy(one: Document | None, other: Document | None) -> bool:
+    """Tell whether two policies of a bucket say the same, however the server has written them down.
+
+    AWS gives a list of one back as its only member, and ``"*"`` for ``{"AWS": "*"}``.
+
+    Args:
+        one: A policy; ``None`` for none.
+        other: Another.
+    """
+    return (one is None) == (other is None) and _said(one) == _said(other)
+
+
+def _said(document: Document | None) -> list[str]:
+    statements = [one for one in listed((document or {}).get("Statement")) if isinstance(one, Mapping)]
+    told = [{key: _usual(value) for key, value in one.items() if key != "Sid"} for one in statements]
+    return sorted(json.dumps(one, sort_keys=True) for one in told)
+
+
+def _usual(value: Any) -> Any:  # noqa: ANN401  plain data
+    if isinstance(value, Mapping):
+        inner = {key: _usual(one) for key, one in value.items()}
+        return ["*"] if inner == {"AWS": ["*"]} else inner
+    return sorted({str(one).lower() if isinstance(one, bool) else str(one) for one in listed(value)})
 
 
 def policy_risk(before: Document | None, after: Document | None) -> Risk:
@@ -410,7 +435,7 @@ class ForgetKeys(S3Change):
 
 @dataclass(frozen=True, kw_only=True)
 class ProtectBucket(S3Change):
-    """Bring back what protects a bucket: versioning, public-access blocks, no bucket policy."""
+    """Bring back what protects a bucket: versioning, public-access blocks, its policy or none."""
 
     name: str
     found: Bucket
@@ -420,10 +445,11 @@ class ProtectBucket(S3Change):
         opens = (
             (self.found.versioned and not self.wanted.versioned)
             or (self.found.blocks_public and not self.wanted.blocks_public)
-            or (self.wanted.policy is not None and self.found.policy != self.wanted.policy)
+            or _opens(self.found.policy, self.wanted.policy)
         )
         risk, phase = (Risk.WIDENS, Phase.WIDEN) if opens else (Risk.NARROWS, Phase.NARROW)
-        return Told(f"bucket {self.name}", _protection(self.found), _protection(self.wanted), risk, phase)
+        before, after = _protection(self.name, self.found), _protection(self.name, self.wanted)
+        return Told(f"bucket {self.name}", before, after, risk, phase)
 
     def operations(self) -> tuple[Operation, ...]:
         """Return the requests for what differs."""
@@ -433,7 +459,7 @@ class ProtectBucket(S3Change):
             blocks = dict.fromkeys(BLOCKS, self.wanted.blocks_public)
             body = {**bucket, "PublicAccessBlockConfiguration": blocks}
             calls.append(AwsCall("s3", "PutPublicAccessBlock", body))
-        if self.found.policy != self.wanted.policy:
+        if not same_policy(self.found.policy, self.wanted.policy):
             if self.wanted.policy is None:
                 calls.append(AwsCall("s3", "DeleteBucketPolicy", bucket, missing_is_done=True))
             else:
@@ -450,11 +476,29 @@ class ProtectBucket(S3Change):
         return ProtectBucket(name=self.name, found=self.wanted, wanted=self.found, why=self.why)
 
 
-def _protection(bucket: Bucket) -> str:
+def _opens(found: Document | None, wanted: Document | None) -> bool:
+    if same_policy(found, wanted):
+        return False
+    return allows(wanted) or policy_risk(found, wanted) is Risk.WIDENS
+
+
+def same_protection(one: Bucket, other: Bucket) -> bool:
+    """Tell whether two buckets are protected in the same way.
+
+    Args:
+        one: A bucket.
+        other: Another.
+    """
+    flags = (one.versioned, one.blocks_public) == (other.versioned, other.blocks_public)
+    return flags and same_policy(one.policy, other.policy)
+
+
+def _protection(name: str, bucket: Bucket) -> str:
+    policy = "no bucket policy" if bucket.policy is None else "a bucket policy"
     return ", ".join(
         (
             "versioned" if bucket.versioned else "not versioned",
             "public access blocked" if bucket.blocks_public else "public access not blocked",
-            "no bucket policy" if bucket.policy is None else "a bucket policy",
+            "TLS only" if same_policy(bucket.policy, tls_only(name)) else policy,
         )
     )

@@ -304,14 +304,23 @@ class S3:
         versioning = self.ask("s3", "GetBucketVersioning", None, Bucket=name)
         if versioning is None:
             return None
-        blocks = self.ask("s3", "GetPublicAccessBlock", {}, Bucket=name)
-        configured = blocks.get("PublicAccessBlockConfiguration", {})
         policy = self.ask("s3", "GetBucketPolicy", None, Bucket=name)
         return Bucket(
             versioned=versioning.get("Status") == "Enabled",
-            blocks_public=all(configured.get(block) for block in BLOCKS),
+            blocks_public=self._blocks_public(name),
             policy=s3_catalog.as_document(policy["Policy"]) if policy else None,
         )
+
+    def _blocks_public(self, name: str) -> bool:
+        """Tell whether nothing more can be done against publishing: all blocks are on, or there are none."""
+        operation = AwsCall("s3", "GetPublicAccessBlock", {"Bucket": name})
+        try:
+            configured = self._send(operation).get("PublicAccessBlockConfiguration", {})
+        except botocore.exceptions.ClientError as error:
+            if _code(error) in _GONE | _UNSUPPORTED:
+                return _code(error) in _UNSUPPORTED
+            raise self._translated(error, operation) from None
+        return all(configured.get(block) for block in BLOCKS)
 
 
 def key_is_refused(server: S3, bucket: str) -> bool:

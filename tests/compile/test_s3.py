@@ -11,7 +11,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from djops.compile.s3 import POLICY_NAME, compile_s3, schema_prefixes
+from djops.compile.s3 import POLICY_NAME, compile_s3, schema_prefixes, tls_only
 from djops.errors import NameRefusedError
 from djops.model.graph import PipelineGraph
 from djops.model.project import Store
@@ -95,3 +95,13 @@ def test_equal_rights_give_equal_text() -> None:
 
 def test_location_may_be_empty() -> None:
     assert schema_prefixes(Store(bucket="lab-data"), "ephys") == ("_hash/ephys/", "_schema/ephys/")
+
+
+@pytest.mark.parametrize(
+    ("account", "closed"), [("", False), ("RGW12345678901234567", False), ("123456789012", True)]
+)
+def test_buckets_on_aws_refuse_what_comes_without_tls(account: str, closed: bool) -> None:
+    wanted = project({})
+    bucket = compile_s3(wanted, compiled(wanted, pipeline(DEMO))[0], account).buckets["lab-data"]
+    assert bucket.policy == (tls_only("lab-data") if closed else None)
+    assert bucket.versioned and bucket.blocks_public

@@ -17,8 +17,15 @@ from cloud.object_store import BucketArgs
 from cloud.settings import size_named
 from cloud.workers import Image
 
+from djops.compile.rights import Rights
+from djops.compile.s3 import compile_s3
+from djops.plan.s3_changes import same_protection
+from djops.systems.connections import S3Connection, Secret
+from djops.systems.s3 import S3
+from tests.support.cloud import ACCOUNT, REGION
 from tests.support.cloud_world import RAW, WANTED, World, world_in
 from tests.support.engine import DeploymentError
+from tests.support.projects import project
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +56,13 @@ def test_up_makes_what_was_asked_for(made: World) -> None:
     assert s3.get_bucket_versioning(Bucket="demo-raw")["Status"] == "Enabled"
     assert all(s3.get_public_access_block(Bucket="demo-raw")["PublicAccessBlockConfiguration"].values())
     assert len(made.machines()) == 2
+
+
+def test_the_access_layer_finds_its_buckets_as_it_wants_them(made: World) -> None:
+    wanted = compile_s3(project({}, bucket="demo-raw"), Rights((), ()), ACCOUNT).buckets["demo-raw"]
+    where = f"https://s3.{REGION}.amazonaws.com"
+    found = S3(S3Connection(where, where, "testing", Secret("testing"), REGION)).bucket("demo-raw")
+    assert found is not None and same_protection(found, wanted)
 
 
 def test_state_and_outputs_hold_no_secret(made: World) -> None:

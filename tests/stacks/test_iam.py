@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from cloud import policies
 
+from djops.compile.s3 import tls_only
 from djops.compile.s3_manager import manager_policy
 from djops.proof.iam_reader import ANONYMOUS, IamReader
 from djops.proof.iam_state import BLOCKS, CatalogBucket, CatalogUser, IamCatalog
@@ -291,6 +292,12 @@ def test_without_tls_nobody_reaches_a_bucket_and_strangers_never(name: str, whol
             }
             assert reader.decide("root", action, arn, context).allowed is (tls == "true")
             assert not reader.decide(ANONYMOUS, action, arn, context).allowed
+
+
+def test_a_bucket_says_what_the_access_layer_expects(whole: Declared) -> None:
+    """Otherwise `djops drift` would take the stack's own policy for somebody else's."""
+    for name in ("demo-raw", "demo-locked"):
+        assert whole.documents("s3.BucketPolicy")[name] == tls_only(name)
 
 
 def test_only_aws_delivers_logs_and_only_of_our_buckets(whole: Declared) -> None:

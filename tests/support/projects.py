@@ -49,6 +49,7 @@ def project(
     people: Mapping[str, Sequence[Mapping[str, Any]]],
     development: Sequence[str] = (),
     roles: Mapping[str, Mapping[str, Any]] | None = None,
+    bucket: str = "lab-data",
 ) -> Project:
     return Project.model_validate(
         {
@@ -56,7 +57,7 @@ def project(
             "project": "lab",
             "pipeline": {"package": "pipeline"},
             "environments": {"local": {"target": "local"}},
-            "stores": {"main": {"bucket": "lab-data", "location": "proj"}},
+            "stores": {"main": {"bucket": bucket, "location": "proj"}},
             "schemas": {name: {"stage": "development"} for name in development},
             "people": {name: {"grants": list(grants)} for name, grants in people.items()},
             "roles": dict(roles or {}),

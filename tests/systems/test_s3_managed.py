@@ -7,6 +7,7 @@ from unittest import mock
 
 import boto3
 import pytest
+from botocore.exceptions import ClientError
 from botocore.handlers import json_decode_policies
 from moto import mock_aws
 
@@ -89,3 +90,15 @@ def test_the_whole_account_takes_one_request_besides_the_keys(server: S3) -> Non
     with mock.patch.object(server, "_send", note):
         server.read_state("lab", [])
     assert sorted(sent) == ["GetAccountAuthorizationDetails", "ListAccessKeys", "ListAccessKeys", "ListUsers"]
+
+
+@pytest.mark.parametrize(
+    ("code", "blocked"), [("NotImplemented", True), ("NoSuchPublicAccessBlockConfiguration", False)]
+)
+def test_a_server_without_public_access_blocks_is_not_asked_for_them(
+    code: str, blocked: bool, server: S3
+) -> None:
+    error = ClientError({"Error": {"Code": code}}, "GetPublicAccessBlock")
+    with mock.patch.object(server._clients["s3"], "get_public_access_block", side_effect=error):
+        found = server.bucket("lab-data")
+    assert found is not None and found.blocks_public is blocked
