@@ -21,6 +21,10 @@ TOPICS = (
         ),
     ),
     (
+        "The cloud",
+        (("cost", "djops.cli.cost", "Estimate what an environment in the cloud costs in a month."),),
+    ),
+    (
         "The project",
         (
             ("init", "djops.cli.init", "Write djops.yaml for an existing pipeline package."),

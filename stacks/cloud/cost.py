@@ -58,6 +58,30 @@ class CostLine:
     steady: bool
 
 
+@dataclass(frozen=True)
+class Parts:
+    """What a stack makes of all that it could: what is there already costs it nothing.
+
+    Attributes:
+        network: A VPC with its NAT gateway.
+        database: The database.
+        secrets: The secrets server.
+        buckets: How many buckets.
+        worker_classes: How many classes of workers.
+        gpus: Whether one of them has GPUs.
+    """
+
+    network: bool = True
+    database: bool = True
+    secrets: bool = True
+    buckets: int = 1
+    worker_classes: int = 1
+    gpus: bool = True
+
+
+WHOLE = Parts()
+
+
 def price_table(file: Path = PRICES) -> PriceTable:
     """Read the price table.
 
@@ -74,39 +98,60 @@ def price_table(file: Path = PRICES) -> PriceTable:
     return PriceTable(read["region"], read["date"], read["source"], int(read["hours_per_month"]), usd, unit)
 
 
-def estimate(size: Size, table: PriceTable, use: Use | None = None, buckets: int = 1) -> tuple[CostLine, ...]:
+def estimate(
+    size: Size, table: PriceTable, use: Use | None = None, parts: Parts = WHOLE
+) -> tuple[CostLine, ...]:
     """Return what a month costs, line by line.
 
     Args:
         size: The size.
         table: The prices.
-        use: What is used; the size's own assumption when not given.
-        buckets: Buckets made; each size of stored objects is for all of them together.
+        use: What is used; the size's own assumption when not given. Stored objects are for all buckets
+            together, hours of workers for all classes.
+        parts: What is made.
     """
-    used, hours = use or size.use, table.hours
-    copies = 2 if size.multi_az else 1
-    replicas = 1 if size.read_replica else 0
-    rows: list[tuple[str, str, float, bool]] = [
+    used = use or size.use
+    rows = [*_steady(size, table.hours, parts), *_used(used, parts)]
+    return tuple(_line(table, *row) for row in rows if row[2])
+
+
+_Row = tuple[str, str, float, bool]
+
+
+def _steady(size: Size, hours: int, parts: Parts) -> list[_Row]:
+    """Return what is paid for without any use: what, its price, how much, and that it is so."""
+    copies = (2 if size.multi_az else 1) * parts.database
+    replicas = int(size.read_replica and parts.database)
+    workers = parts.worker_classes > 0
+    disks = _DISK_GB["gate"] + _DISK_GB["secrets"] * parts.secrets
+    return [
         ("database", f"rds.{size.database_class}", hours * copies, True),
         ("database storage", "rds.gp3", size.storage_gib * copies, True),
         ("read replica", f"rds.{size.database_class}", hours * replicas, True),
         ("read replica's storage", "rds.gp3", size.storage_gib * replicas, True),
-        ("secrets server", f"ec2.{size.secrets_type}", hours, True),
+        ("secrets server", f"ec2.{size.secrets_type}", hours * parts.secrets, True),
         ("gate", f"ec2.{GATE_TYPE}", hours, True),
-        ("disks of both", "ebs.gp3", sum(_DISK_GB.values()), True),
-        ("NAT gateway", "vpc.nat", hours, True),
-        ("its public address", "vpc.public-address", hours, True),
+        ("disks of both" if parts.secrets else "its disk", "ebs.gp3", disks, True),
+        ("NAT gateway", "vpc.nat", hours * parts.network, True),
+        ("its public address", "vpc.public-address", hours * parts.network, True),
         ("keys", "kms.key", 2, True),
-        ("secrets", "secretsmanager.secret", 3, True),
-        ("alarms of one worker class", "cloudwatch.alarm", 2, True),
-        ("traffic through NAT", "vpc.nat.traffic", used.traffic_gb, False),
-        ("objects", "s3.standard", used.objects_gb if buckets else 0, False),
-        ("workers, cores", "fargate.cpu.spot", used.worker_hours, False),
-        ("workers, memory", "fargate.memory.spot", used.worker_hours * 4, False),
-        ("GPU workers", "ec2.g4dn.xlarge.spot", used.gpu_hours, False),
+        ("secrets", "secretsmanager.secret", parts.database + parts.secrets + workers, True),
+        ("alarms of the workers", "cloudwatch.alarm", 2 * parts.worker_classes, True),
+    ]
+
+
+def _used(used: Use, parts: Parts) -> list[_Row]:
+    """Return what is paid for by use."""
+    hours = used.worker_hours if parts.worker_classes else 0
+    gpu_hours = used.gpu_hours if parts.worker_classes and parts.gpus else 0
+    return [
+        ("traffic through NAT", "vpc.nat.traffic", used.traffic_gb * parts.network, False),
+        ("objects", "s3.standard", used.objects_gb if parts.buckets else 0, False),
+        ("workers, cores", "fargate.cpu.spot", hours, False),
+        ("workers, memory", "fargate.memory.spot", hours * 4, False),
+        ("GPU workers", "ec2.g4dn.xlarge.spot", gpu_hours, False),
         ("logs", "cloudwatch.logs", used.logs_gb, False),
     ]
-    return tuple(_line(table, *row) for row in rows if row[2])
 
 
 def monthly(lines: tuple[CostLine, ...], steady_only: bool = False) -> Decimal:
@@ -114,10 +159,10 @@ def monthly(lines: tuple[CostLine, ...], steady_only: bool = False) -> Decimal:
     return sum((line.usd for line in lines if line.steady or not steady_only), Decimal(0))
 
 
-def without_use(size: Size, table: PriceTable) -> Decimal:
+def without_use(size: Size, table: PriceTable, parts: Parts = WHOLE) -> Decimal:
     """Return what a month costs when nobody uses it."""
     nothing = replace(size.use, objects_gb=0, worker_hours=0, gpu_hours=0, traffic_gb=0, logs_gb=0)
-    return monthly(estimate(size, table, nothing))
+    return monthly(estimate(size, table, nothing, parts))
 
 
 def _line(table: PriceTable, what: str, price: str, quantity: float, steady: bool) -> CostLine:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import datetime as dt
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
-from cloud.cost import estimate, monthly, price_table, without_use
+from cloud.cost import WHOLE, Parts, estimate, monthly, price_table, without_use
 from cloud.sizes import GATE_TYPE, SIZES
 
 TABLE = price_table()
@@ -50,6 +51,27 @@ def test_a_standby_doubles_and_a_replica_adds() -> None:
     assert lines["medium"]["database"].quantity == lines["large"]["database"].quantity == 1460
     assert "read replica" not in lines["medium"] and lines["large"]["read replica"].quantity == 730
     assert lines["medium"]["database storage"].quantity == 400
+
+
+def test_what_is_there_already_costs_nothing() -> None:
+    rows = {line.what for line in estimate(SIZES["large"], TABLE)}
+    gone = {
+        "network": {"NAT gateway", "its public address", "traffic through NAT"},
+        "database": {"database", "database storage", "read replica", "read replica's storage"},
+        "secrets": {"secrets server", "disks of both"},
+        "buckets": {"objects"},
+        "worker_classes": {"alarms of the workers", "workers, cores", "workers, memory", "GPU workers"},
+        "gpus": {"GPU workers"},
+    }
+    for part, without in gone.items():
+        left = {line.what for line in estimate(SIZES["large"], TABLE, parts=replace(WHOLE, **{part: False}))}
+        assert rows - left == without, part
+        assert left - rows <= {"its disk"}
+
+
+def test_each_class_of_workers_has_two_alarms() -> None:
+    lines = {line.what: line for line in estimate(SIZES["small"], TABLE, parts=Parts(worker_classes=3))}
+    assert lines["alarms of the workers"].quantity == 6
 
 
 def test_larger_is_dearer() -> None:
