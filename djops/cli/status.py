@@ -11,7 +11,7 @@ from djops.cli import common
 @common.options
 def command(out: common.Output) -> None:
     """Show the health of every server; exit status 2 when one does not answer."""
-    from djops.report.lab import health_table
+    from djops.report.lab import BESIDE, health_table
     from djops.services import health
 
     found = health.status(out.project_file, out.environment)
@@ -29,6 +29,4 @@ def command(out: common.Output) -> None:
         findings=not found.healthy,
     )
     if key := health.unseal_key(found):
-        out.remark(
-            f"the secrets server's unseal key lies beside its data: {key} (see docs/secrets-server.md)"
-        )
+        out.remark(f"{BESIDE}: {key} (see docs/secrets-server.md)")

@@ -14,10 +14,12 @@ def command(out: common.Output, timer: bool) -> None:
     """Start the environment's servers and make them ready.
 
     What runs already is left alone; what is missing is fetched, prepared and started. It may be
-    interrupted at any time and run again. Where the servers are others' (`target: existing`) nothing is
-    started or changed: it checks that they have what djops needs, and names what they lack.
+    interrupted at any time and run again. After a first start the roots of MySQL and of the object store get
+    new secrets, which are kept in the secrets server alone. Where the servers are others'
+    (`target: existing`) nothing is started or changed: it checks that they have what djops needs, and names
+    what they lack.
     """
-    from djops.report.lab import up_table
+    from djops.report.lab import BESIDE, up_table
     from djops.report.timer import timer_text
     from djops.services import health, lab
     from djops.services.project import load, load_project
@@ -37,7 +39,13 @@ def command(out: common.Output, timer: bool) -> None:
         "changed": done.changed,
         "seconds": round(done.seconds, 2),
         "servers": done.servers,
+        "renewed": done.put_away,
+        "unseal_key": done.unseal_key,
     }
+    if done.put_away:
+        out.remark(f"renewed, and kept in the secrets server alone: {', '.join(done.put_away)}")
+    if done.unseal_key:
+        out.remark(f"{BESIDE}: {done.unseal_key} (see docs/secrets-server.md)")
     if not timer:
         out.emit(data, lambda: up_table(done.servers))
         return

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from djops.report.table import colour, table
 from djops.services.lab import ServerHealth, ServerUp
 
+BESIDE = "the secrets server's unseal key lies beside its data"
+
 
 def up_table(servers: Sequence[ServerUp]) -> str:
     """Show servers that are up.

@@ -24,7 +24,7 @@ from djops.systems import journal, passwords
 from djops.systems.connections import MysqlConnection, Secret, SecretsConnection
 from djops.systems.files import read_json, write_json
 from djops.systems.local import ceph, ceph_access, mysql, openbao
-from djops.systems.local.kept import KEPT, kept_path
+from djops.systems.local.kept import KEPT, kept_path, secret_in
 from djops.systems.local.server import Lab
 from djops.systems.lock import locked
 from djops.systems.mysql import Mysql
@@ -34,6 +34,9 @@ from djops.systems.s3 import S3
 from djops.systems.vault import Secrets
 
 _PASSWORD, _NEXT = "password", "password_next"
+_ENDING = "ending"
+"""In a file of credentials: those from before may hold still, as whoever was ending them was killed."""
+
 IN_SECRETS = "the secrets server"
 
 
@@ -98,6 +101,39 @@ def rotate(
     return tuple(renewed)
 
 
+def put_away(lab: Lab, progress: Progress | None = None) -> tuple[Renewed, ...]:
+    """Renew roots whose secrets lie on the disk, as after a first start, and keep them in the secrets server.
+
+    Nothing is done when none does; nor when a root that was kept there is lost with the server, for what an
+    import brings back is to find its place free.
+
+    Args:
+        lab: The lab, which is up; the caller holds its lock.
+        progress: Hears about each step.
+
+    Returns:
+        What became of each.
+
+    Raises:
+        DjopsError: A server does not answer.
+    """
+    files = {name: read_json(lab.secrets / f"{name}.json") or {} for name in _ROOTS}
+    lying = [name for name, kept in files.items() if KEPT not in kept or _ENDING in kept]
+    if not lying:
+        return ()
+    elsewhere = [secret_in(lab, files[name], _ROOTS[name][1]) for name in files if name not in lying]
+    if not all(mysql.can_be_had(secret) for secret in elsewhere):
+        return ()
+    told, renewed = progress or Silent(), list[Renewed]()
+    with Secrets(openbao.connection(lab)) as session:
+        for name in lying:
+            title, _ = _ROOTS[name]
+            with told.step(title) as step:
+                renewed.append(_WORK[title](lab, session, step))
+                step.note(f"renewed, and kept in {IN_SECRETS}")
+    return tuple(renewed)
+
+
 def _mysql_root(lab: Lab, session: Secrets, _step: Step) -> Renewed:
     file, path = lab.secrets / "mysql-root.json", kept_path(lab, "mysql-root")
     on_disk = read_json(file) or {}
@@ -120,8 +156,10 @@ def _mysql_root(lab: Lab, session: Secrets, _step: Step) -> Renewed:
         session.merge_secret(path, {"user": user, _NEXT: new})
         _retain(connection(present), account, new)
     session.merge_secret(path, {_PASSWORD: new, _NEXT: None})
-    write_json(file, {"user": user, KEPT: path})
+    # Marked until the old one has ended, which the next `up` or rotation sees to when this one is killed.
+    write_json(file, {"user": user, KEPT: path, _ENDING: True})
     _discard(connection(new), account)
+    write_json(file, {"user": user, KEPT: path})
     return Renewed("MySQL: root", True, IN_SECRETS)
 
 
@@ -143,9 +181,10 @@ def _s3_root(lab: Lab, session: Secrets, step: Step) -> Renewed:
     server.install(step)
     key, secret, before = ceph_access.renew_root(file, server.administration)
     session.merge_secret(path, {"access_key": key, "secret_key": secret.reveal()})
-    write_json(file, {"access_key": key, KEPT: path})
+    write_json(file, {"access_key": key, KEPT: path, _ENDING: True})
     for old in before:
         ceph_access.drop_root_key(old, server.administration)
+    write_json(file, {"access_key": key, KEPT: path})
     note = "Ceph's own keyring, which it starts with, opens its accounts too: ceph/, mode 0600"
     return Renewed("Object store: root", True, IN_SECRETS, note)
 
@@ -180,6 +219,9 @@ def _approle(lab: Lab, session: Secrets, _step: Step) -> Renewed:
         again.request("POST", f"{RENEW_LOGIN}/destroy", {"secret_id": before})
     return Renewed(title, True, _shown(file), "nothing opens the secrets server without it")
 
+
+_ROOTS = {"mysql-root": ("MySQL: root", _PASSWORD), "s3-root": ("Object store: root", "secret_key")}
+"""Files of the credentials that the secrets server alone keeps: whose they are, and the secret's field."""
 
 _WORK: Mapping[str, Callable[[Lab, Secrets, Step], Renewed]] = {
     "MySQL: root": _mysql_root,

@@ -94,6 +94,7 @@ class LabUp:
         directory: Where it lives.
         servers: Its servers.
         seconds: How long it took in all.
+        put_away: Whose credentials were renewed and are kept in the secrets server alone from now on.
     """
 
     project: str
@@ -101,11 +102,18 @@ class LabUp:
     directory: Path
     servers: tuple[ServerUp, ...]
     seconds: float
+    put_away: tuple[str, ...] = ()
 
     @property
     def changed(self) -> bool:
-        """Whether anything had to be started."""
-        return any(server.started for server in self.servers)
+        """Whether anything had to be started or renewed."""
+        return bool(self.put_away) or any(server.started for server in self.servers)
+
+    @property
+    def unseal_key(self) -> Path | None:
+        """The file that unseals the secrets server, where it lies on the same disk as the data."""
+        key = self.directory / "openbao" / "seal.key"
+        return key if key.exists() else None
 
 
 @dataclass(frozen=True)
@@ -168,7 +176,7 @@ def up(
     lock_wait: float = 0,
     reason: str = "",
 ) -> LabUp:
-    """Bring the lab up, or what is missing of it.
+    """Bring the lab up, or what is missing of it; after a first start, take its roots off the disk.
 
     Args:
         project: The project.
@@ -202,12 +210,24 @@ def up(
             _stop_all(servers)  # they hold the old certificate
         done = _bring_up_all(servers, lab, progress or Silent())
         _guard_statements(project, lab)
+        away = _put_roots_away(lab, progress)
         versions = {server.name: server.version for server in done}
         if versions != file.versions:
             labfile.write(directory, replace(file, versions=versions))
-        if started := [server.name for server in done if server.started]:
-            journal.record(directory, "up", reason=reason, started=", ".join(started))
-    return LabUp(project.project, name, directory, tuple(done), time.monotonic() - began)
+        started = [server.name for server in done if server.started]
+        if started or away:
+            told = {"started": ", ".join(started), "renewed": ", ".join(away)}
+            journal.record(
+                directory, "up", reason=reason, **{key: value for key, value in told.items() if value}
+            )
+    return LabUp(project.project, name, directory, tuple(done), time.monotonic() - began, away)
+
+
+def _put_roots_away(lab: Lab, progress: Progress | None) -> tuple[str, ...]:
+    """Renew what roots log in with, unless the secrets server alone has it; say whose was renewed."""
+    from djops.services import administrators
+
+    return tuple(one.title for one in administrators.put_away(lab, progress))
 
 
 def _guard_statements(project: Project, lab: Lab) -> None:

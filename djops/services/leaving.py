@@ -36,6 +36,7 @@ from djops.services.onboarding import Decide, step_by_step
 from djops.services.project import Edited, Loaded
 from djops.systems import definers, job_tables, journal, projectfile
 from djops.systems.files import read_json, write_private
+from djops.systems.local.mysql import can_be_had
 from djops.systems.mysql import Mysql
 from djops.systems.paths import private_directory
 from djops.systems.progress import Progress, Silent
@@ -310,11 +311,12 @@ def _path(loaded: Loaded, leaver: Leaver) -> str:
 
 @contextmanager
 def administrator(servers: Servers) -> Iterator[Mysql]:
-    """Open the database as root where djops runs it, else as djops' own account."""
-    if servers.site.mysql_root is None:
+    """Open the database as root where djops runs it and the secrets server has it, else as djops itself."""
+    administrator = servers.site.mysql_root
+    if administrator is None or not can_be_had(administrator.password):
         yield servers.mysql
         return
-    with Mysql(servers.site.mysql_root) as root:
+    with Mysql(administrator) as root:
         yield root
 
 

@@ -1,4 +1,4 @@
-"""`djops rotate --root` on a lab of its own: roots leave the disk, everything goes on, `up` still works."""
+"""`djops up` and `djops rotate --root` on a lab of its own: roots leave the disk, and everything goes on."""
 
 from __future__ import annotations
 
@@ -14,17 +14,26 @@ import pyrage  # type: ignore[import-untyped]
 import pytest
 
 from djops.errors import AccessDeniedError
+from djops.plan.operations import AwsCall
 from djops.services import administrators
+from djops.services import lab as labs
 from djops.services.site import Site, open_site
 from djops.systems import passwords
 from djops.systems.connections import Secret
-from djops.systems.files import read_json
+from djops.systems.files import read_json, write_json
+from djops.systems.local import ceph_access
+from djops.systems.local.server import Lab
 from djops.systems.mysql import Mysql
+from djops.systems.progress import Progress
 from djops.systems.s3 import S3
 from djops.systems.vault import Secrets
 from tests.support.cli import Run, invoke
 
 FILES = ("mysql-root", "mysql-manager", "s3-root", "s3-manager", "secrets-approle")
+
+
+FIRST: dict[str, dict[str, Any]] = {}
+"""What the lab's first start wrote to the disk, before `up` renewed it."""
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +44,17 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         shutil.copytree(shipped, repository)
     file = repository / "djops.yaml"
     file.write_text(file.read_text().replace("project: demo_lab", "project: roots_lab"))
-    assert run(repository, "up").status == 0
+    renew = administrators.put_away
+
+    def noted(lab: Lab, progress: Progress | None = None) -> tuple[administrators.Renewed, ...]:
+        FIRST.update(on_disk(repository))
+        return renew(lab, progress)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(administrators, "put_away", noted)
+        up = run(repository, "up")
+    assert up.status == 0, up.stderr
+    assert "unseal key lies beside its data" in up.stderr
     assert run(repository, "apply", "--yes").status == 0
     yield repository
     invoke("down", "--purge", "--yes", "-C", repository)
@@ -74,40 +93,73 @@ def all_get_in(repository: Path) -> None:
         session.login()
 
 
-def nobody_gets_in(repository: Path, before: dict[str, dict[str, Any]]) -> None:
+def nobody_gets_in(repository: Path, before: dict[str, dict[str, Any]], *names: str) -> None:
     place = site(repository)
     assert place.mysql_root is not None
     for name, connection in (("mysql-root", place.mysql_root), ("mysql-manager", place.mysql)):
+        if name not in names:
+            continue
         with (
             pytest.raises(AccessDeniedError),
             Mysql(replace(connection, password=Secret(before[name]["password"]))),
         ):
             pass
-    for name in ("s3-root", "s3-manager"):
+    for name in {"s3-root", "s3-manager"} & set(names):
         key = {"access_key": before[name]["access_key"], "secret_key": Secret(before[name]["secret_key"])}
         with pytest.raises(AccessDeniedError):
             S3(replace(place.s3, **key)).ask("iam", "ListUsers", None)
+    if "secrets-approle" not in names:
+        return
     approle = replace(place.secrets, secret_id=Secret(before["secrets-approle"]["secret_id"]))
     with pytest.raises(AccessDeniedError), Secrets(approle) as session:
         session.login()
 
 
+def kept_well(repository: Path) -> None:
+    """Both roots are in the secrets server alone, and there is one of each."""
+    files, place = on_disk(repository), site(repository)
+    assert files["mysql-root"] == {"user": "root", "kept_at": "roots_lab/servers/mysql-root"}
+    assert set(files["s3-root"]) == {"access_key", "kept_at"}
+    all_get_in(repository)
+    assert place.mysql_root is not None and place.s3_root is not None
+    with Mysql(place.mysql_root) as root:
+        second = "User_attributes->>'$.additional_password'"
+        assert list(root.query(f"SELECT {second} FROM mysql.user WHERE User = 'root'")) == [(None,)]
+    keys = S3(place.s3_root).call(AwsCall("iam", "ListAccessKeys", {}))["AccessKeyMetadata"]
+    assert [key["AccessKeyId"] for key in keys] == [files["s3-root"]["access_key"]]
+
+
+def test_what_a_first_start_leaves_on_the_disk_opens_nothing(own: Path) -> None:
+    assert {"password"} <= set(FIRST["mysql-root"]) and {"secret_key"} <= set(FIRST["s3-root"])
+    kept_well(own)
+    nobody_gets_in(own, FIRST, "mysql-root", "s3-root")
+    before = on_disk(own)
+    again = run(own, "up", "--json").answer["data"]
+    assert (again["changed"], again["renewed"], on_disk(own)) == (False, [], before)
+
+
 def test_roots_leave_the_disk_and_nobody_is_cut_off(own: Path) -> None:
-    before, place = on_disk(own), site(own)
+    before, place = with_roots(own), site(own)
     assert place.mysql_root is not None
     with Mysql(place.mysql) as manager, Mysql(place.mysql_root) as root:
         done = rotate(own)
         assert all(one["done"] for one in done.answer["data"]["renewed"]), done.stdout
         for open_session in (manager, root):
             open_session.query("SELECT 1")
-    nobody_gets_in(own, before)
-    all_get_in(own)
-    after = on_disk(own)
-    assert after["mysql-root"] == {"user": "root", "kept_at": "roots_lab/servers/mysql-root"}
-    assert set(after["s3-root"]) == {"access_key", "kept_at"}
-    assert not {str(one) for name in FILES for one in before[name].values()} & secret_values(after)
+    nobody_gets_in(own, before, *FILES)
+    kept_well(own)
+    assert not secret_values(before) & secret_values(on_disk(own))
     assert run(own, "plan").status == 0
     assert "rotate --root" in run(own, "log").stdout
+
+
+def with_roots(repository: Path) -> dict[str, dict[str, Any]]:
+    """Return what administrators log in with, wherever it is kept."""
+    place, files = site(repository), on_disk(repository)
+    assert place.mysql_root is not None and place.s3_root is not None
+    files["mysql-root"]["password"] = place.mysql_root.password.reveal()
+    files["s3-root"]["secret_key"] = place.s3_root.secret_key.reveal()
+    return files
 
 
 def secret_values(files: dict[str, dict[str, Any]]) -> set[str]:
@@ -124,26 +176,45 @@ def test_the_lab_comes_up_again_with_its_roots_in_the_secrets_server(own: Path) 
     assert run(own, "plan").status == 0
 
 
-@pytest.mark.parametrize("after", ["_retain", "merge_secret", "write_json"])
-def test_a_rotation_that_was_killed_is_finished_by_the_next(
-    own: Path, monkeypatch: pytest.MonkeyPatch, after: str
+def lay_on_the_disk(repository: Path) -> None:
+    """Bring back what a first start leads to: both roots in files, and nothing in the secrets server."""
+    place, files = site(repository), with_roots(repository)
+    with Secrets(place.secrets) as session:
+        for name in ("mysql-root", "s3-root"):
+            kept = files[name].pop("kept_at")
+            write_json(place.lab / "secrets" / f"{name}.json", files[name])
+            session.delete_secret_completely(kept)
+
+
+@pytest.mark.parametrize(
+    ("where", "after"),
+    [
+        (administrators, "_retain"),
+        (Secrets, "merge_secret"),
+        (administrators, "write_json"),
+        (administrators, "_discard"),
+        (ceph_access, "renew_root"),
+    ],
+)
+def test_an_up_that_was_killed_while_it_renewed_is_finished_by_the_next(
+    own: Path, monkeypatch: pytest.MonkeyPatch, where: Any, after: str
 ) -> None:
     class Crash(BaseException):
         pass
 
-    place: Any = Secrets if after == "merge_secret" else administrators
-    real = getattr(place, after)
+    lay_on_the_disk(own)
+    real = getattr(where, after)
 
     def die(*arguments: Any, **options: Any) -> Any:
         real(*arguments, **options)
         raise Crash
 
     with monkeypatch.context() as patch, pytest.raises(Crash):
-        patch.setattr(place, after, die)
-        project = site(own).project
-        administrators.rotate(project, "local")
-    rotate(own)
+        patch.setattr(where, after, die)
+        labs.up(site(own).project, "local")
     all_get_in(own)
+    assert run(own, "up").status == 0
+    kept_well(own)
 
 
 def lose_the_secrets_server(repository: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,7 @@ import yaml
 from djops.plan.operations import AwsCall
 from djops.services.site import Site, open_site
 from djops.systems import passwords
-from djops.systems.connections import Secret
-from djops.systems.files import read_json, write_private
+from djops.systems.files import write_private
 from djops.systems.local.ceph_config import ACCOUNT_ID
 from djops.systems.s3 import S3
 from tests.conftest import LabUnderTest
@@ -144,7 +143,7 @@ def place(lab: LabUnderTest, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     made.sql(
         *(f"DROP DATABASE IF EXISTS mylab_{name}" for name in reversed(MODULES)), "DROP USER djops_manager"
     )
-    root = root_store(lab, owner)
+    root = root_store(owner)
     root.call(AwsCall("iam", "DeleteAccessKey", {"UserName": MANAGER, "AccessKeyId": key}))
     root.call(AwsCall("iam", "DeleteUserPolicy", {"UserName": MANAGER, "PolicyName": "djops"}))
     root.call(AwsCall("iam", "DeleteUser", {"UserName": MANAGER}))
@@ -152,10 +151,9 @@ def place(lab: LabUnderTest, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     root.call(AwsCall("s3", "DeleteBucket", {"Bucket": BUCKET}))
 
 
-def root_store(lab: LabUnderTest, owner: Site) -> S3:
-    key = read_json(lab.directory / "secrets" / "s3-root.json") or {}
-    secret = Secret(str(key["secret_key"]))
-    return S3(replace(owner.s3, access_key=str(key["access_key"]), secret_key=secret))
+def root_store(owner: Site) -> S3:
+    assert owner.s3_root is not None
+    return S3(owner.s3_root)
 
 
 def versions(root: S3) -> list[dict[str, str]]:
@@ -234,7 +232,7 @@ def test_people_work_with_what_they_are_given(place: Place) -> None:
         patch.setenv("AWS_CA_BUNDLE", str(place.owner.s3.ca))
         said = run_client(mine, place.directory / "src", ["-c", code])
     assert said.split() == ["36", "refused"]
-    keys = [one["Key"] for one in versions(root_store(place.lab, place.owner))]
+    keys = [one["Key"] for one in versions(root_store(place.owner))]
     assert any(key.startswith("pipe/_hash/mylab_ephys/") for key in keys)
 
 
@@ -370,7 +368,7 @@ def test_what_the_store_s_administrator_forgot_is_named(place: Place, right: str
     policy = json.loads((place.directory / "djops-manager.json").read_text())
     for statement in policy["Statement"]:
         statement["Action"] = [action for action in statement["Action"] if action != right] or ["s3:Get*"]
-    root, who = root_store(place.lab, place.owner), {"UserName": MANAGER, "PolicyName": "djops"}
+    root, who = root_store(place.owner), {"UserName": MANAGER, "PolicyName": "djops"}
     root.call(AwsCall("iam", "PutUserPolicy", {**who, "PolicyDocument": json.dumps(policy)}))
     try:
         (error,) = place.errors("users", "add", "cy", "--yes")

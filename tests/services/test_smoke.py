@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -21,8 +21,6 @@ from djops.plan.operations import AwsCall
 from djops.services import smoke, trial
 from djops.services.access import Servers
 from djops.services.site import Site, open_site
-from djops.systems.connections import Secret
-from djops.systems.files import read_json
 from djops.systems.limits import check_limits
 from djops.systems.progress import Silent
 from djops.systems.resources import load_roles
@@ -49,8 +47,8 @@ class Holdings:
 
 
 def _holdings(site: Site) -> Holdings:
-    root = read_json(site.lab / "secrets" / "s3-root.json") or {}
-    as_root = S3(replace(site.s3, access_key=root["access_key"], secret_key=Secret(root["secret_key"])))
+    assert site.s3_root is not None
+    as_root = S3(site.s3_root)
     with Servers(site) as servers:
         versions = servers.s3.call(AwsCall("s3", "ListObjectVersions", {"Bucket": "my-lab-data"}))
         users = as_root.call(AwsCall("iam", "ListUsers", {}))["Users"]

@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,6 @@ from djops.proof.iam_reader import ANONYMOUS, IamReader
 from djops.proof.iam_state import BLOCKS
 from djops.services.site import open_site
 from djops.systems.connections import S3Connection, Secret
-from djops.systems.files import read_json
 from djops.systems.s3 import S3
 from tests.support.iam_requests import Ask, Caller, asks
 from tests.support.iam_worlds import AGENT, KEYS, Names, World
@@ -51,9 +50,8 @@ class Tally:
 def root_of(project_file: Path) -> S3Connection:
     """Return a lab's object store as one who may do everything."""
     site = open_site(project_file)
-    kept = read_json(site.lab / "secrets" / "s3-root.json")
-    assert kept is not None
-    return replace(site.s3, access_key=str(kept["access_key"]), secret_key=Secret(str(kept["secret_key"])))
+    assert site.s3_root is not None
+    return site.s3_root
 
 
 class Oracle:

@@ -5,15 +5,13 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from djops.errors import DjopsError
 from djops.plan.operations import AwsCall
 from djops.plan.s3_changes import BLOCKS
 from djops.services.site import Site
-from djops.systems.connections import Secret
-from djops.systems.files import read_json
 from djops.systems.mysql import Mysql
 from djops.systems.s3 import S3
 
@@ -336,10 +334,8 @@ SINS: Mapping[str, Sin] = {
 
 
 def s3_root(site: Site) -> S3:
-    kept = read_json(site.lab / "secrets" / "s3-root.json")
-    assert kept is not None
-    key, secret = str(kept["access_key"]), Secret(str(kept["secret_key"]))
-    return S3(replace(site.s3, access_key=key, secret_key=secret))
+    assert site.s3_root is not None
+    return S3(site.s3_root)
 
 
 @contextlib.contextmanager

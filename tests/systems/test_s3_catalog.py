@@ -18,7 +18,6 @@ from djops.proof.iam_reader import IamReader
 from djops.proof.iam_state import ALL_USERS, BLOCKS, AclGrant
 from djops.services.site import open_site
 from djops.systems.connections import S3Connection, Secret
-from djops.systems.files import read_json
 from djops.systems.s3 import S3
 from tests.conftest import LabUnderTest
 
@@ -103,8 +102,9 @@ def manager(lab: LabUnderTest) -> S3Connection:
 
 @pytest.mark.lab
 def test_who_may_look_at_little_is_told_so(lab: LabUnderTest, manager: S3Connection) -> None:
-    kept = read_json(lab.directory / "secrets" / "s3-root.json") or {}
-    root = S3(replace(manager, access_key=kept["access_key"], secret_key=Secret(kept["secret_key"])))
+    site = open_site(lab.project_file, "local")
+    assert site.s3_root is not None
+    root = S3(site.s3_root)
     who = {"UserName": "iam-proof-blind"}
     root.call(AwsCall("iam", "CreateUser", {**who, "Path": "/iam-proof/"}))
     made = root.call(AwsCall("iam", "CreateAccessKey", who))["AccessKey"]
