@@ -20,7 +20,7 @@ up:
 
 test:
 	@scripts/bootstrap.sh dev
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint:
 	@scripts/bootstrap.sh dev

@@ -5,16 +5,19 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import pytest
 from hypothesis import Phase, settings
 
-from tests.support.labs import at_home, data_home
+from djops.systems.paths import server_account
+from tests.support import workers
+from tests.support.labs import RUN, at_home, data_home
 
 PROJECT_FILE = "djops.yaml"
 
@@ -24,16 +27,47 @@ settings.register_profile("hasty", phases=[Phase.explicit, Phase.generate], data
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     """Let a terminated run take its servers down, as an interrupted one does."""
+    inputs: Mapping[str, Any] | None = getattr(config, "workerinput", None)
 
     def stop(number: int, _frame: FrameType | None) -> None:
+        if inputs is not None:
+            # Its terminal and whoever started it may both tell it; it is told once, and takes its time.
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
         raise KeyboardInterrupt(f"signal {number}")
 
     signal.signal(signal.SIGTERM, stop)
     # A shell starts what runs in the background with SIGINT ignored, and every child would inherit that.
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    if inputs is not None:
+        signal.signal(signal.SIGINT, stop)
+        number = int(inputs["workerid"].removeprefix("gw"))
+        os.environ["DJOPS_PORTS"] = workers.ports_of(number, inputs["workercount"])
+    elif signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    if inputs is None:
+        os.environ[RUN] = str(os.getpid())
+        server_account()  # before several want to make it
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Say what ``-n auto`` means."""
+    return workers.count()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish() -> None:
+    """However the run ends: wait for the others' servers to go down before the others are made to go."""
+    if os.environ[RUN] == str(os.getpid()):
+        workers.end(os.getpid())
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes long, where several share the work."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        items.sort(key=lambda item: workers.rank(item.nodeid.partition("::")[0]))
 
 
 @dataclass(frozen=True)

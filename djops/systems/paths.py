@@ -88,14 +88,15 @@ def server_account() -> Account:
         command = ["useradd", "--system", "--user-group", "--no-create-home", "--home-dir", "/nonexistent"]
         command += ["--shell", "/usr/sbin/nologin", SYSTEM_ACCOUNT]
         made = subprocess.run(command, capture_output=True, text=True, check=False)
-        if made.returncode != 0:
+        try:
+            entry = pwd.getpwnam(SYSTEM_ACCOUNT)  # of two at once, the other may have made it
+        except KeyError:
             raise InstallError(
                 f"root cannot run the servers itself, and the account {SYSTEM_ACCOUNT!r} could not be made: "
                 f"{made.stderr.strip()}",
                 code="E_ACCOUNT",
                 hint=f"make it by hand: {' '.join(command)}",
             ) from None
-        entry = pwd.getpwnam(SYSTEM_ACCOUNT)
     return Account(entry.pw_name, entry.pw_uid, entry.pw_gid)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import socket
 from collections.abc import Collection, Iterator
@@ -11,7 +12,7 @@ from pathlib import Path
 from djops.errors import StartError
 
 HOST = "127.0.0.1"
-_LOWEST = 15000
+_LOWEST, _HIGHEST = 15000, 65535
 _LISTEN = "0A"  # state TCP_LISTEN in /proc/net/tcp
 
 
@@ -37,15 +38,18 @@ class Holder:
 def free_ports(count: int, avoid: Collection[int] = ()) -> list[int]:
     """Return ports nobody listens on, outside the range that outgoing connections take theirs from.
 
+    ``DJOPS_PORTS``, as in ``20000-20999``, keeps them between two ports.
+
     Args:
         count: How many.
         avoid: Ports promised to others.
 
     Raises:
-        StartError: ``E_PORT`` when there are not enough.
+        StartError: ``E_PORT`` when there are not enough, or ``DJOPS_PORTS`` names no range.
     """
+    first, last = _allowed_range()
     first_outgoing, last_outgoing = _outgoing_range()
-    candidates = [port for port in range(_LOWEST, 65536) if not first_outgoing <= port <= last_outgoing]
+    candidates = [port for port in range(first, last + 1) if not first_outgoing <= port <= last_outgoing]
     random.SystemRandom().shuffle(candidates)
     found: list[int] = []
     for port in candidates:
@@ -54,7 +58,9 @@ def free_ports(count: int, avoid: Collection[int] = ()) -> list[int]:
         if port not in avoid and is_free(port):
             found.append(port)
     if len(found) < count:
-        raise StartError("there are not enough free ports on 127.0.0.1", code="E_PORT")
+        raise StartError(
+            f"there are not enough free ports on {HOST} between {first} and {last}", code="E_PORT"
+        )
     return found
 
 
@@ -104,6 +110,20 @@ def holder(port: int) -> Holder | None:
         if process.name.isdigit() and _has_socket(process, inodes):
             return Holder(int(process.name), _command(process))
     return Holder(None, "")
+
+
+def _allowed_range() -> tuple[int, int]:
+    wanted = os.environ.get("DJOPS_PORTS")
+    if not wanted:
+        return _LOWEST, _HIGHEST
+    first, _, last = wanted.partition("-")
+    if not (first.isdecimal() and last.isdecimal() and 0 < int(first) <= int(last) <= _HIGHEST):
+        raise StartError(
+            f"DJOPS_PORTS is {wanted!r}, which is no range of ports",
+            code="E_PORT",
+            hint="write it as in DJOPS_PORTS=20000-20999",
+        )
+    return int(first), int(last)
 
 
 def _outgoing_range() -> tuple[int, int]:

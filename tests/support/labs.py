@@ -19,16 +19,52 @@ from djops.systems.paths import lab_directory, server_account
 
 _PREFIX = "djops-test-"
 _OWNER = "owner"
+RUN = "DJOPS_TEST_RUN"
+"""The variable by which the processes of one run know each other; it names the one that began it."""
+
+
+@dataclass(frozen=True)
+class Home:
+    """A directory that somebody's tests keep labs in.
+
+    Attributes:
+        base: The directory.
+        owner: The process that runs the tests.
+        run: The process that was told to run the suite: the same, or the one that shares it out.
+    """
+
+    base: Path
+    owner: int
+    run: int
+
+
+def homes() -> Iterator[Home]:
+    """Yield every home on this machine."""
+    for base in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+        with contextlib.suppress(OSError, ValueError):
+            owner, run = map(int, (base / _OWNER).read_text().split())
+            yield Home(base, owner, run)
+
+
+def is_alive(pid: int) -> bool:
+    """Tell whether a process still runs.
+
+    Args:
+        pid: Its id.
+    """
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
 
 
 def _sweep() -> None:
     """End what a killed run of the suite left behind: its servers, then its directory."""
-    for base in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
-        with contextlib.suppress(OSError, ValueError):
-            owner = int((base / _OWNER).read_text())
-            if not Path(f"/proc/{owner}").exists():
-                kill_all(base)
-                shutil.rmtree(base)
+    for home in homes():
+        if not is_alive(home.owner):
+            with contextlib.suppress(OSError):
+                kill_all(home.base)
+                shutil.rmtree(home.base)
 
 
 @contextlib.contextmanager
@@ -56,7 +92,7 @@ def data_home() -> Iterator[Path]:
     # Not pytest's directory: nobody but the caller can enter that, and servers have an account of their own.
     base = Path(tempfile.mkdtemp(prefix=_PREFIX))
     base.chmod(0o711)
-    (base / _OWNER).write_text(str(os.getpid()))
+    (base / _OWNER).write_text(f"{os.getpid()} {os.environ.get(RUN, os.getpid())}")
     try:
         with at_home(base):
             yield base
