@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import subprocess
 import time
@@ -22,6 +23,7 @@ from djops.systems.connections import Secret
 from djops.systems.links import LinkServer
 from djops.systems.local import openbao_program
 from djops.systems.ports import free_ports
+from tests.support.cli import djops
 
 PROJECT, ALICE, BOB = "lg", "djops/data/lg/people/alice", "djops/data/lg/people/bob"
 CALLBACK = "http://localhost:8250/oidc/callback"
@@ -88,10 +90,16 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevServer]:
         process.wait(10)
 
 
-def test_userpass(server: DevServer) -> None:
+@pytest.fixture(scope="module")
+def userpass(server: DevServer) -> str:
+    """The method, set up by what djops prints, which is returned."""
     script = login_script(PROJECT, Login(method="userpass"))
     server.bao(script)
-    (line,) = [line for line in script.splitlines() if line.startswith("# read")]
+    return script
+
+
+def test_userpass(server: DevServer, userpass: str) -> None:
+    (line,) = [line for line in userpass.splitlines() if line.startswith("# read")]
     server.bao(f"echo open-sesame | ({line.removeprefix('# ').replace('NAME', 'alice')})")
     links = LinkServer(server.address)
     with pytest.raises(AccessDeniedError) as caught:
@@ -103,6 +111,26 @@ def test_userpass(server: DevServer) -> None:
         links.read(token, BOB)
     with pytest.raises(AccessDeniedError):
         links.log_in("userpass", "userpass", "../x", Secret("open-sesame"))
+
+
+@pytest.mark.usefixtures("userpass")
+def test_the_command_takes_a_password(server: DevServer, tmp_path: Path) -> None:
+    server.bao(f"bao write auth/userpass/users/bob password=let-bob-in token_policies=login-{PROJECT}")
+    database = {"host": "127.0.0.1", "port": free_ports(1)[0]}
+    told = {
+        "who": "bob", "project": PROJECT, "address": server.address, "authority": None, "path": BOB,
+        "until": "2030-01-01T00:00:00+00:00", "settings": {"database": database}, "rights": {}, "table": None,
+        "secrets": ["database.user"], "login": {"method": "userpass", "path": "userpass"},
+    }  # fmt: skip
+    (tmp_path / "djops-welcome.json").write_text(json.dumps(told))
+    password = tmp_path / "typed"
+    for text, status in (("wrong", 1), ("let-bob-in", 2)):  # there is no database behind it
+        password.write_text(f"{text}\n")
+        done = djops("welcome", "--login", password, "--json", cwd=tmp_path)
+        assert (done.status, (tmp_path / ".secrets").exists()) == (status, status == 2), done.stdout
+        assert text not in done.stdout + done.stderr
+    assert done.answer["data"]["database"]["works"] is False
+    assert (tmp_path / ".secrets" / "database.user").read_text() == "bob"
 
 
 def provider(server: DevServer) -> Login:
