@@ -29,6 +29,7 @@ TWO = {
     "graph": "code and database disagree",
     "validate": "nothing is wrong, but something asks for attention",
     "schemas list": "a table lacks its grants or its job table",
+    "cloud check": "something is wrong",
     "plan": "the servers differ from `djops.yaml`",
     "can": "the answer is no",
     "adopt": "somebody could be adopted, and nothing was changed",

@@ -22,7 +22,10 @@ TOPICS = (
     ),
     (
         "The cloud",
-        (("cost", "djops.cli.cost", "Estimate what an environment in the cloud costs in a month."),),
+        (
+            ("cloud", "djops.cli.cloud", "Get ready for the cloud: check, init, onboard."),
+            ("cost", "djops.cli.cost", "Estimate what an environment in the cloud costs in a month."),
+        ),
     ),
     (
         "The project",

@@ -20,6 +20,7 @@ from cloud.workers import Image
 from djops.compile.rights import Rights
 from djops.compile.s3 import compile_s3
 from djops.plan.s3_changes import same_protection
+from djops.systems.cloud_needs import load_needs
 from djops.systems.connections import S3Connection, Secret
 from djops.systems.s3 import S3
 from tests.support.cloud import ACCOUNT, REGION
@@ -176,3 +177,31 @@ def test_refresh_finds_drift_and_up_mends_it(made: World) -> None:
     assert all(s3.get_public_access_block(Bucket="demo-raw")["PublicAccessBlockConfiguration"].values())
     assert made.database()["DeletionProtection"]
     assert made.engine.refresh().count() == {}
+
+
+# Where the action of IAM is called otherwise than the request.
+CALLED = {
+    "s3:DeleteBucketLifecycle": "s3:PutLifecycleConfiguration",
+    "s3:DeletePublicAccessBlock": "s3:PutBucketPublicAccessBlock",
+    "s3:GetBucketEncryption": "s3:GetEncryptionConfiguration",
+    "s3:GetBucketLifecycleConfiguration": "s3:GetLifecycleConfiguration",
+    "s3:GetObjectLockConfiguration": "s3:GetBucketObjectLockConfiguration",
+    "s3:GetPublicAccessBlock": "s3:GetBucketPublicAccessBlock",
+    "s3:HeadBucket": "s3:ListBucket",
+    "s3:PutBucketEncryption": "s3:PutEncryptionConfiguration",
+    "s3:PutBucketLifecycleConfiguration": "s3:PutLifecycleConfiguration",
+    "s3:PutObjectLockConfiguration": "s3:PutBucketObjectLockConfiguration",
+    "s3:PutPublicAccessBlock": "s3:PutBucketPublicAccessBlock",
+    "budgets:CreateBudget": "budgets:ModifyBudget",
+    "budgets:DescribeBudget": "budgets:ViewBudget",
+}
+# The double makes stand-ins for AWS's own managed policies, which moto lacks.
+NOT_OURS = {"iam:CreatePolicy", "iam:ListPolicies"}
+
+
+def test_aws_is_asked_for_nothing_that_the_list_of_needs_does_not_name(made: World) -> None:
+    needs = load_needs()
+    named = {action for one in needs.types.values() for action in one.actions} | set(needs.always)
+    asked = {f"{service}:{action}" for service, action in made.double.asked}
+    assert len(asked) > 80
+    assert {CALLED.get(one, one) for one in asked} - named <= NOT_OURS

@@ -30,11 +30,13 @@ class AwsDouble(provider_pb2_grpc.ResourceProviderServicer):
     Attributes:
         fail: Messages of creations that are to fail, by the end of the URN: how a test breaks an update.
         calls: What was asked of it, as pairs of verb and name.
+        asked: What it asked AWS for, as pairs of service and action.
     """
 
     def __init__(self) -> None:
         self.fail: Failing = {}
         self.calls: list[tuple[str, str]] = []
+        self.asked: set[tuple[str, str]] = set()
         self.region, self.tags = "us-east-1", dict[str, str]()
         self._clients: dict[tuple[str, str], Any] = {}
         # moto is not made for several callers at once.
@@ -46,10 +48,21 @@ class AwsDouble(provider_pb2_grpc.ResourceProviderServicer):
             self._clients[key] = boto3.client(  # type: ignore[call-overload]
                 service, region_name=self.region, aws_access_key_id="test", aws_secret_access_key="test"
             )
+            events = self._clients[key].meta.events
+            events.register("before-call", lambda model, **_: self.asked.add((service, model.name)))
         return self._clients[key]
 
     def GetPluginInfo(self, request: Any, context: grpc.ServicerContext) -> Any:
         return plugin_pb2.PluginInfo(version="7.51.1")
+
+    def Handshake(self, request: Any, context: grpc.ServicerContext) -> Any:
+        return provider_pb2.ProviderHandshakeResponse()
+
+    def Attach(self, request: Any, context: grpc.ServicerContext) -> Any:
+        return empty_pb2.Empty()
+
+    def Cancel(self, request: Any, context: grpc.ServicerContext) -> Any:
+        return empty_pb2.Empty()
 
     def CheckConfig(self, request: Any, context: grpc.ServicerContext) -> Any:
         return provider_pb2.CheckResponse(inputs=request.news)
