@@ -13,11 +13,20 @@ from djops.errors import UsageError
 @click.option("--project", "named", metavar="NAME", help="With --purge --yes: the project's name.")
 @common.changing
 def command(out: common.Output, *, purge: bool, named: str | None) -> None:
-    """Stop what `up` started, and nothing else; data stays unless --purge is given."""
-    from djops.services import lab
+    """Stop what `up` started, and nothing else; data stays unless --purge is given.
+
+    With `target: aws` everything is removed but data and what it needs, after showing it: what remains is
+    listed with what it costs.
+    """
+    from djops.services import cloud, lab
     from djops.services.project import load_project
 
     project = load_project(out.project_file)
+    if not purge and cloud.is_cloud(project, out.environment):
+        from djops.cli import stack
+
+        stack.down(out)
+        return
     environment = lab.own_environment(project, out.environment)
     if named is not None and named != project.project:
         raise UsageError(

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import grpc
@@ -23,11 +23,13 @@ class Step:
         operation: ``same``, ``create``, ``update``, ``replace``, ``delete`` or ``retain``.
         urn: Whose.
         changed: Names of inputs that differ.
+        inputs: What is asked for; empty for what goes.
     """
 
     operation: str
     urn: str
     changed: tuple[str, ...] = ()
+    inputs: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def name(self) -> str:
@@ -161,7 +163,7 @@ class Deployment:
             return self._create(checked, "replace", changed)
         if difference.changes == provider_pb2.DiffResponse.DIFF_SOME:
             return self._update(old, checked, tuple(sorted(difference.diffs)))
-        self.steps.append(Step("same", checked.urn))
+        self.steps.append(Step("same", checked.urn, inputs=checked.inputs))
         checked.id, checked.outputs, checked.inputs = old.id, old.outputs, checked.inputs
         return checked
 
@@ -211,7 +213,7 @@ class Deployment:
         return answer
 
     def _create(self, wanted: ResourceState, operation: str, changed: tuple[str, ...] = ()) -> ResourceState:
-        self.steps.append(Step(operation, wanted.urn, changed))
+        self.steps.append(Step(operation, wanted.urn, changed, wanted.inputs))
         request = provider_pb2.CreateRequest(
             urn=wanted.urn,
             type=wanted.type,
@@ -235,7 +237,7 @@ class Deployment:
         return wanted
 
     def _update(self, old: ResourceState, wanted: ResourceState, changed: tuple[str, ...]) -> ResourceState:
-        self.steps.append(Step("update", wanted.urn, changed))
+        self.steps.append(Step("update", wanted.urn, changed, wanted.inputs))
         request = provider_pb2.UpdateRequest(
             id=old.id,
             urn=wanted.urn,

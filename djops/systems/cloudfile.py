@@ -1,0 +1,102 @@
+"""``cloud.json`` in an environment's directory: where Pulumi put the servers; nothing in it is secret."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from djops.errors import DjopsError
+from djops.systems.files import read_json, write_json
+
+FILE = "cloud.json"
+_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class CloudFile:
+    """Where an environment's servers are.
+
+    Attributes:
+        region: AWS region.
+        mysql_host: The database's host.
+        mysql_port: Its TCP port.
+        mysql_secret: ARN of the secret with its administrator's name and password.
+        secrets_address: URL of the secrets server.
+        secrets_init: ARN of the secret with its first token; empty where it was there before.
+        secrets_ca: Name of the SSM parameter with its authority's certificate; empty likewise.
+        buckets: The buckets.
+        access_manager: The IAM user that djops works as.
+        gate: The instance that tunnels go through.
+    """
+
+    region: str
+    mysql_host: str
+    mysql_port: int
+    mysql_secret: str
+    secrets_address: str
+    secrets_init: str
+    secrets_ca: str
+    buckets: tuple[str, ...]
+    access_manager: str
+    gate: str
+
+
+def from_outputs(outputs: Mapping[str, Any], region: str) -> CloudFile:
+    """Read a stack's outputs.
+
+    Args:
+        outputs: What ``stacks/cloud/program.py`` exports.
+        region: AWS region.
+    """
+    database, secrets = outputs.get("database") or {}, outputs.get("secrets") or {}
+    return CloudFile(
+        region=region,
+        mysql_host=str(database.get("host", "")),
+        mysql_port=int(database.get("port") or 3306),
+        mysql_secret=str(database.get("adminSecret") or ""),
+        secrets_address=str(secrets.get("address") or ""),
+        secrets_init=str(secrets.get("initSecret") or ""),
+        secrets_ca=str(secrets.get("caParameter") or ""),
+        buckets=tuple(str(name) for name in outputs.get("buckets") or ()),
+        access_manager=str(outputs.get("accessManager") or ""),
+        gate=str(outputs.get("gate") or ""),
+    )
+
+
+def read(directory: Path) -> CloudFile | None:
+    """Read the file.
+
+    Args:
+        directory: The environment's directory.
+
+    Returns:
+        What it says, or ``None`` when the environment was never brought up from this machine.
+
+    Raises:
+        DjopsError: ``E_STATE`` when the file is damaged.
+    """
+    found = read_json(directory / FILE)
+    if found is None:
+        return None
+    found.pop("format", None)
+    try:
+        return CloudFile(**{**found, "buckets": tuple(found["buckets"])})
+    except (KeyError, TypeError) as error:
+        raise DjopsError(
+            "this file is not what djops wrote",
+            where=str(directory / FILE),
+            code="E_STATE",
+            hint="remove it, and run `djops up` again",
+        ) from error
+
+
+def write(directory: Path, file: CloudFile) -> None:
+    """Write the file.
+
+    Args:
+        directory: The environment's directory.
+        file: What it shall say.
+    """
+    write_json(directory / FILE, {"format": _FORMAT, **asdict(file)})

@@ -1,0 +1,513 @@
+"""Pulumi: the only code that talks to its Automation API.
+
+The programs in ``stacks/`` run inside of this process ("inline"), so that Pulumi needs no environment of
+Python's of its own; the engine is Pulumi's command line, found on PATH or installed by the Automation API.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import shutil
+import subprocess
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import yaml
+
+from djops.compile.cloud import PROGRAM
+from djops.errors import DjopsError, InstallError, LockedError
+from djops.plan.cloud import Fate, Refusal, StackStep
+from djops.systems.files import write_private
+from djops.systems.paths import private_directory, roots
+from djops.systems.stacks import use_stacks
+
+if TYPE_CHECKING:
+    from pulumi import automation
+    from pulumi.automation.events import EngineEvent, StepEventMetadata
+
+VERSION = "3.272.0"
+"""The command line that is installed where there is none: the version of the SDK that was tested."""
+
+OLDEST = (3, 181, 0)
+"""Since then ``destroy`` and ``refresh`` run programs that are inside of another process."""
+
+_TYPES_KEPT = ("pulumi:pulumi:Stack",)
+
+_FATES: Mapping[str, Fate] = {
+    "same": Fate.KEEP,
+    "create": Fate.CREATE,
+    "import": Fate.CREATE,
+    "update": Fate.CHANGE,
+    "replace": Fate.REPLACE,
+    "delete": Fate.DELETE,
+}
+"""The engine's operations; ``create-replacement`` and ``delete-replaced`` are parts of a ``replace``."""
+
+_PARTS: Mapping[str, Fate] = {"create-replacement": Fate.CREATE, "delete-replaced": Fate.DELETE}
+
+
+class EngineError(DjopsError):
+    """Pulumi, or AWS through it, refused or failed."""
+
+    code = "E_PULUMI"
+
+
+@dataclass(frozen=True)
+class Event:
+    """What the engine tells while it works.
+
+    Attributes:
+        step: The step it is about.
+        state: ``begun``, ``done`` or ``failed``.
+    """
+
+    step: StackStep
+    state: str
+
+
+Hear = Callable[[Event], None]
+
+
+def _nobody(event: Event) -> None:
+    """Listen to nothing."""
+
+
+@dataclass(frozen=True)
+class Previewed:
+    """What an update would do.
+
+    Attributes:
+        steps: Its steps.
+        refused: What the engine does not do because it is protected; then the steps may not be all.
+    """
+
+    steps: tuple[StackStep, ...]
+    refused: tuple[Refusal, ...] = ()
+
+
+@dataclass(frozen=True)
+class Known:
+    """A resource that Pulumi knows of.
+
+    Attributes:
+        urn: Its name for the engine.
+        type: Its type.
+        id: Its name in AWS.
+        inputs: What was asked for.
+        protected: Whether the engine refuses to delete it.
+        retained: Whether deleting it only makes Pulumi forget it.
+        parent: What it is a part of.
+        needs: What must be there as long as it is.
+    """
+
+    urn: str
+    type: str
+    id: str
+    inputs: Mapping[str, Any] = field(repr=False)
+    protected: bool
+    retained: bool
+    parent: str = ""
+    needs: tuple[str, ...] = ()
+
+    def step(self, fate: Fate) -> StackStep:
+        """Return a step on this resource."""
+        return StackStep(fate, self.urn, self.type, before=self.inputs, protected=self.protected)
+
+
+class Stack(Protocol):
+    """What services ask of a stack: the real one below, or a stand-in."""
+
+    def preview(self, *, refresh: bool = False) -> Previewed:
+        """Say what an update would do; changes nothing. ``refresh`` looks at AWS first."""
+
+    def up(self, hear: Hear = _nobody, *, refresh: bool = False) -> Mapping[str, Any]:
+        """Make everything as the program says, and return the stack's outputs."""
+
+    def drift(self) -> tuple[StackStep, ...]:
+        """Say what differs in AWS from what Pulumi knows; changes nothing."""
+
+    def destroy(self, hear: Hear = _nobody) -> None:
+        """Take down all that is not protected, and that nothing protected needs."""
+
+    def resources(self) -> tuple[Known, ...]:
+        """Return what Pulumi knows of; nothing when the stack was never made."""
+
+    def outputs(self) -> Mapping[str, Any]:
+        """Return the stack's outputs; nothing when it was never made."""
+
+    def unprotected(self, urns: Iterable[str]) -> contextlib.AbstractContextManager[Callable[[], None]]:
+        """Take the protection off resources; it comes back at the end unless the function was called."""
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """Where and how a stack is worked on.
+
+    Attributes:
+        stack: Its name, with the organisation in front for Pulumi Cloud.
+        directory: djops' own directory of the environment's Pulumi files.
+        backend: URL of the state's place.
+        secrets_provider: What encrypts secrets in the state.
+        config: The stack's configuration, none secret.
+        variables: Environment variables for Pulumi: region and profile.
+    """
+
+    stack: str
+    directory: Path
+    backend: str
+    secrets_provider: str
+    config: Mapping[str, str]
+    variables: Mapping[str, str] = field(default_factory=dict)
+
+
+class PulumiStack:
+    """A stack of the programs in ``stacks/``, worked on by Pulumi's own engine.
+
+    Args:
+        place: Where and how.
+    """
+
+    def __init__(self, place: Workplace) -> None:
+        self._place = place
+        self._stack: automation.Stack | None = None
+
+    def preview(self, *, refresh: bool = False) -> Previewed:
+        """Say what an update would do; see :class:`Stack`.
+
+        Raises:
+            EngineError: The program or AWS refuses.
+        """
+        heard = _Heard()
+        try:
+            with _explained(heard):
+                self._opened().preview(on_event=heard, color="never", refresh=refresh)
+        except EngineError:
+            refused = heard.refusals()
+            if not refused:
+                raise
+            return Previewed(tuple(heard.planned()), refused)
+        return Previewed(tuple(heard.planned()))
+
+    def up(self, hear: Hear = _nobody, *, refresh: bool = False) -> Mapping[str, Any]:
+        """Make everything as the program says; what a broken update left is gone on from.
+
+        Raises:
+            EngineError: Something failed; what was made is known, and the next update goes on from there.
+            LockedError: Somebody else is at work on the stack.
+        """
+        heard = _Heard(hear)
+        with _explained(heard):
+            done = self._opened().up(on_event=heard, color="never", suppress_outputs=True, refresh=refresh)
+        return {name: output.value for name, output in done.outputs.items()}
+
+    def drift(self) -> tuple[StackStep, ...]:
+        """Say what differs in AWS from what Pulumi knows; see :class:`Stack`."""
+        heard = _Heard()
+        with _explained(heard):
+            self._opened().preview_refresh(on_event=heard, color="never")
+        return tuple(step for step in heard.seen() if step.fate is not Fate.KEEP)
+
+    def destroy(self, hear: Hear = _nobody) -> None:
+        """Take down all that is not protected; see :class:`Stack`.
+
+        Raises:
+            EngineError: Something failed; the next call goes on from there.
+        """
+        heard = _Heard(hear)
+        with _explained(heard):
+            self._opened().destroy(
+                on_event=heard, color="never", exclude_protected=True, suppress_outputs=True
+            )
+
+    def resources(self) -> tuple[Known, ...]:
+        """Return what Pulumi knows of; see :class:`Stack`."""
+        with _explained():
+            deployment = self._opened().export_stack().deployment or {}
+        return tuple(_known(one) for one in deployment.get("resources") or () if not one.get("delete"))
+
+    def outputs(self) -> Mapping[str, Any]:
+        """Return the stack's outputs; see :class:`Stack`."""
+        with _explained():
+            return {name: output.value for name, output in self._opened().outputs().items()}
+
+    @contextlib.contextmanager
+    def unprotected(self, urns: Iterable[str]) -> Iterator[Callable[[], None]]:
+        """Take the protection off resources for a while; see :class:`Stack`."""
+        names, keep = tuple(urns), True
+
+        def done() -> None:
+            nonlocal keep
+            keep = False
+
+        for urn in names:
+            self._run("state", "unprotect", urn, "--yes")
+        try:
+            yield done
+        finally:
+            for urn in names if keep else ():
+                # After a failure in the middle it may be gone, and needs no protection any more.
+                with contextlib.suppress(EngineError):
+                    self._run("state", "protect", urn, "--yes")
+
+    def _run(self, *arguments: str) -> None:
+        stack = self._opened()
+        with _explained():
+            stack.workspace.pulumi_command.run(
+                [*arguments, "--stack", stack.name], str(self._place.directory), stack.workspace.env_vars
+            )
+
+    def _opened(self) -> automation.Stack:
+        if self._stack is None:
+            api = _api()
+            place = self._place
+            private_directory(place.directory)
+            _write_config(place)
+            with _explained():
+                self._stack = api.create_or_select_stack(
+                    stack_name=place.stack,
+                    project_name=PROGRAM,
+                    program=run_program,
+                    opts=api.LocalWorkspaceOptions(
+                        work_dir=str(place.directory),
+                        env_vars={"PULUMI_SKIP_UPDATE_CHECK": "true", **place.variables},
+                        secrets_provider=place.secrets_provider,
+                        project_settings=api.ProjectSettings(
+                            name=PROGRAM, runtime="python", backend=api.ProjectBackend(place.backend)
+                        ),
+                        pulumi_command=command_line(),
+                    ),
+                )
+        return self._stack
+
+
+def run_program() -> None:
+    """Run the stacks' program with the settings of the stack that is being worked on."""
+    import pulumi
+
+    use_stacks()
+    settings, program = importlib.import_module("cloud.settings"), importlib.import_module("cloud.program")
+    program.provision(settings.settings_from(pulumi.Config(PROGRAM), pulumi.get_stack()))
+
+
+def command_line() -> automation.PulumiCommand:
+    """Find Pulumi's command line on PATH, or install the pinned version.
+
+    Returns:
+        The program, of a version that can do what is asked of it.
+
+    Raises:
+        InstallError: ``E_PULUMI_CLI`` when there is none and it cannot be installed.
+    """
+    api = _api()
+    from pulumi.automation.errors import InvalidVersionError
+    from semver import VersionInfo
+
+    if shutil.which("pulumi"):
+        with contextlib.suppress(InvalidVersionError, subprocess.CalledProcessError, OSError):
+            found: automation.PulumiCommand = api.PulumiCommand(version=VersionInfo(*OLDEST))
+            return found
+    root = roots().programs / f"pulumi-{VERSION}"
+    root.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        installed: automation.PulumiCommand = api.PulumiCommand.install(
+            root=str(root), version=VersionInfo.parse(VERSION)
+        )
+        return installed
+    except (OSError, subprocess.CalledProcessError, InvalidVersionError) as error:
+        raise InstallError(
+            f"there is no Pulumi of version {'.'.join(map(str, OLDEST))} or newer on PATH, and {VERSION} "
+            f"could not be installed: {type(error).__name__}",
+            where=str(root),
+            code="E_PULUMI_CLI",
+            hint="install it (https://www.pulumi.com/docs/install/) and run this again",
+        ) from None
+
+
+def _api() -> Any:  # noqa: ANN401  the module
+    try:
+        from pulumi import automation
+    except ImportError:
+        raise InstallError(
+            "the target aws needs Pulumi's SDK, which is not installed",
+            hint='pip install "djops[aws]"',
+        ) from None
+    return automation
+
+
+def _write_config(place: Workplace) -> None:
+    """Write the stack's configuration, and leave what else Pulumi keeps in the same file."""
+    file = place.directory / f"Pulumi.{place.stack.rpartition('/')[2]}.yaml"
+    kept = yaml.safe_load(file.read_text(encoding="utf-8")) if file.exists() else None
+    wanted = {**(kept or {}), "config": dict(place.config)}
+    if wanted != kept:
+        write_private(file, yaml.safe_dump(wanted, sort_keys=True))
+
+
+# -- what the engine tells ---------------------------------------------------------------------------------
+
+
+class _Heard:
+    """The events of one run, put in djops' own words."""
+
+    def __init__(self, hear: Hear = _nobody) -> None:
+        self._hear = hear
+        self._steps: dict[str, StackStep] = {}
+        self._found: dict[str, StackStep] = {}
+        self._errors: list[tuple[str, str]] = []
+        self._guard = threading.Lock()
+
+    def __call__(self, event: EngineEvent) -> None:
+        with self._guard:
+            for told, state in (
+                (event.resource_pre_event, "begun"),
+                (event.res_outputs_event, "done"),
+                (event.res_op_failed_event, "failed"),
+            ):
+                if told is not None:
+                    self._step(told.metadata, state)
+            if event.diagnostic_event is not None and event.diagnostic_event.severity == "error":
+                self._errors.append((event.diagnostic_event.urn or "", event.diagnostic_event.message))
+
+    def _step(self, told: StepEventMetadata, state: str) -> None:
+        operation = str(getattr(told.op, "value", told.op))
+        fate = _FATES.get(operation)
+        if operation == "refresh" and state == "done":
+            self._found[told.urn] = _refreshed(told)
+        if told.type in _TYPES_KEPT or (fate is None and operation not in _PARTS):
+            return
+        step = _step(told, fate or _PARTS[operation])
+        if fate is not None:
+            # A replacement is one row, whatever its parts are called.
+            self._steps.setdefault(told.urn, step)
+            if fate is Fate.REPLACE:
+                self._steps[told.urn] = step
+        if operation != "replace":
+            self._hear(Event(step, state))
+
+    def planned(self) -> list[StackStep]:
+        """Return the steps of a preview or update."""
+        return list(self._steps.values())
+
+    def seen(self) -> list[StackStep]:
+        """Return what a refresh found."""
+        return list(self._found.values())
+
+    def refusals(self) -> tuple[Refusal, ...]:
+        """Return what was refused because it is protected."""
+        found: dict[str, Refusal] = {}
+        for urn, message in self._errors:
+            if "protect" in message:
+                named = urn or next(
+                    (word.strip("\"'") for word in message.split() if "urn:pulumi:" in word), ""
+                )
+                fate = Fate.REPLACE if "replace" in message.partition("urn:")[0] else Fate.DELETE
+                if named and named.split("::")[2] not in _TYPES_KEPT:
+                    found[named] = Refusal(named, fate)
+        return tuple(found.values())
+
+    def errors(self) -> list[str]:
+        """Return what went wrong, in the engine's words, each with the resource's name."""
+        told = [
+            f"{urn.rpartition('::')[2]}: {text.strip()}" if urn else text.strip()
+            for urn, text in self._errors
+        ]
+        return list(dict.fromkeys(told))
+
+
+def _step(told: StepEventMetadata, fate: Fate) -> StackStep:
+    old, new = told.old, told.new
+    if fate is Fate.DELETE and old is not None and old.retain_on_delete:
+        fate = Fate.FORGET
+    before = dict(old.inputs or {}) if old is not None else {}
+    after = dict(new.inputs or {}) if new is not None and fate not in (Fate.DELETE, Fate.FORGET) else {}
+    changed = told.keys if fate is Fate.REPLACE and told.keys else told.diffs
+    holder = old or new
+    return StackStep(
+        fate,
+        told.urn,
+        told.type,
+        tuple(sorted(changed or ())),
+        before,
+        after,
+        bool(holder and holder.protect),
+    )
+
+
+def _refreshed(told: StepEventMetadata) -> StackStep:
+    """Compare what was known with what was found; what is gone has nothing new."""
+    before = dict(told.old.outputs or {}) if told.old is not None else {}
+    if told.new is None:
+        return StackStep(Fate.DELETE, told.urn, told.type, before=before)
+    after = dict(told.new.outputs or {})
+    changed = sorted(key for key in {*before, *after} if before.get(key) != after.get(key))
+    return StackStep(
+        Fate.CHANGE if changed else Fate.KEEP, told.urn, told.type, tuple(changed), before, after
+    )
+
+
+def _known(one: Mapping[str, Any]) -> Known:
+    return Known(
+        urn=str(one["urn"]),
+        type=str(one["type"]),
+        id=str(one.get("id", "")),
+        inputs=one.get("inputs") or {},
+        protected=bool(one.get("protect")),
+        retained=bool(one.get("retainOnDelete")),
+        parent=str(one.get("parent", "")),
+        needs=(*one.get("dependencies", ()), str(one.get("provider", "")).rpartition("::")[0]),
+    )
+
+
+@contextlib.contextmanager
+def _explained(heard: _Heard | None = None) -> Iterator[None]:
+    """Turn the Automation API's errors, which carry whole logs, into one that says what and where."""
+    _api()
+    from pulumi.automation.errors import CommandError, ConcurrentUpdateError
+
+    try:
+        yield
+    except ConcurrentUpdateError:
+        raise LockedError(
+            "another update of this stack is under way, or was killed in the middle",
+            where="pulumi",
+            hint="wait for it to end; when nobody is at work any more, `pulumi cancel` takes its lock away",
+        ) from None
+    except CommandError as error:
+        told = heard.errors() if heard is not None else []
+        raise EngineError(
+            "; ".join(told) or _last_words(str(error)), where="pulumi", hint=_advice(told)
+        ) from None
+
+
+def _advice(told: Iterable[str]) -> str:
+    text = " ".join(told)
+    if "credential" in text.lower() or "ExpiredToken" in text:
+        return "see that AWS credentials are there and not over: `djops cloud check`"
+    return "once the cause is mended, the same command goes on from here"
+
+
+def _last_words(text: str) -> str:
+    """Return the last line of a log that says an error."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    errors = [line for line in lines if line.startswith("error:")]
+    return (errors or lines or ["it said nothing"])[-1].removeprefix("error:").strip()
+
+
+def environment_variables(region: str, profile: str | None) -> dict[str, str]:
+    """Return what tells Pulumi and AWS' provider where to work.
+
+    Args:
+        region: AWS region.
+        profile: A profile of the AWS configuration, or ``None`` for what the environment says.
+    """
+    found = {"AWS_REGION": region}
+    if profile:
+        found["AWS_PROFILE"] = profile
+    elif "AWS_PROFILE" in os.environ:
+        found["AWS_PROFILE"] = os.environ["AWS_PROFILE"]
+    return found

@@ -1,0 +1,225 @@
+"""The life of an environment in the cloud as djops leads it: plan, up, changes, refusals, drift, down.
+
+On the stand-in engine, against AWS's interfaces in memory; see docs/cloud.md.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Collection, Iterator
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+import yaml
+from moto import mock_aws
+
+from djops.errors import DjopsError
+from djops.model.project import Project
+from djops.plan.cloud import CloudPlan, DataLossError, Fate, cloud_plan, monthly_usd
+from djops.services import cloud
+from djops.services.cloud import Cloud, CloudUp
+from djops.services.project import load_project
+from djops.systems import cloudfile
+from djops.systems.progress import Progress, Step
+from tests.support.aws_double import AwsDouble, served
+from tests.support.cloud_projects import write_project
+from tests.support.stand_in import StandIn
+
+REGION = "eu-central-1"
+
+
+class Listening(Progress):
+    """Progress that keeps the names of the steps, and which of them failed."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+        self.failed: list[str] = []
+
+    @contextlib.contextmanager
+    def step(self, name: str) -> Iterator[Step]:
+        self.names.append(name)
+        try:
+            yield self
+        except Exception:
+            self.failed.append(name)
+            raise
+
+    def note(self, text: str) -> None:
+        pass
+
+
+class Account:
+    """One account of AWS in memory, and a project with an environment in it."""
+
+    def __init__(self, double: AwsDouble, folder: Path) -> None:
+        self.double, self.folder, self.file = double, folder, write_project(folder)
+
+    def write(self, **production: Any) -> Cloud:
+        write_project(self.folder, **production)
+        return cloud.open_cloud(self.project, "production")
+
+    @property
+    def project(self) -> Project:
+        return load_project(self.file)
+
+    def up(self, allowed: Collection[str] = (), refresh: bool = False, **production: Any) -> CloudUp:
+        opened = self.write(**production)
+        with cloud.prepared(opened, allowed, refresh=refresh) as ready:
+            return cloud.up(ready)
+
+    def plan(self, **production: Any) -> CloudPlan:
+        with cloud.prepared(self.write(**production)) as ready:
+            return ready.plan
+
+    def client(self, service: str) -> Any:
+        return boto3.client(service, region_name=REGION)  # type: ignore[call-overload]
+
+
+@pytest.fixture(scope="module")
+def account(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Account]:
+    """An account with an environment that is up; whoever changes it brings it back."""
+    folder = tmp_path_factory.mktemp("cloud")
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            patch.setenv(name, "testing")
+        patch.setenv("DJOPS_DATA_HOME", str(folder / "data"))
+        double = AwsDouble()
+        with mock_aws(), served(double) as address:
+            patch.setattr(cloud, "open_stack", lambda place: StandIn(place, address))
+            made = Account(double, folder)
+            before = made.plan()
+            assert not made.client("s3").list_buckets()["Buckets"] and double.calls == []
+            done = made.up()
+            assert done.plan.as_data() == before.as_data() and before.count()["create"] == len(before.rows)
+            yield made
+
+
+def test_up_tells_where_everything_is_and_a_second_does_nothing(account: Account) -> None:
+    opened = account.write()
+    known = cloudfile.read(opened.directory)
+    (database,) = account.client("rds").describe_db_instances()["DBInstances"]
+    assert known is not None and known.mysql_host == database["Endpoint"]["Address"]
+    assert known.buckets == ("demo-raw",) and known.access_manager == "djops-manager-demo_lab"
+    assert database["DBInstanceIdentifier"] == "demo-lab-production"
+    asked = len(account.double.calls)
+    again = account.up()
+    assert again.plan.is_empty and len(account.double.calls) == asked
+    assert again.outputs["database"]["host"] == known.mysql_host
+
+
+def test_rows_cost_what_the_estimate_of_the_whole_says(account: Account) -> None:
+    from cloud.cost import Parts, estimate, price_table
+    from cloud.sizes import SIZES
+
+    parts = Parts(network=True, database=True, secrets=True, buckets=1, worker_classes=0, gpus=False)
+    lines = [line for line in estimate(SIZES["small"], price_table(), parts=parts) if line.steady]
+    # The secret of RDS' own administrator is AWS' doing, and no resource of the stack.
+    aws_own = sum((line.usd for line in lines if line.what == "secrets"), Decimal(0)) - Decimal("0.40")
+    whole = sum((line.usd for line in lines), Decimal(0))
+    assert abs(account.plan().usd + aws_own - whole) <= Decimal("0.05"), [str(line) for line in lines]
+
+
+def test_a_larger_size_is_a_change_with_its_price(account: Account) -> None:
+    plan = account.plan(size="medium")
+    (row,) = [row for row in plan.rows if row.step.fate is not Fate.KEEP]
+    assert row.step.label == "rds.instance::database" and row.step.fate is Fate.CHANGE
+    assert {"instanceClass", "multiAz"} <= set(row.step.changed)
+    table = cloud.price_table()
+    hours, gb = Decimal(730), Decimal(1)
+    before = hours * table.usd["rds.db.t4g.medium"] + 50 * gb * table.usd["rds.gp3"]
+    after = 2 * (hours * table.usd["rds.db.m7g.large"] + 200 * gb * table.usd["rds.gp3"])
+    assert abs(row.usd - (after - before)) <= Decimal("0.02") and plan.difference == row.usd
+    account.plan()
+
+
+@pytest.mark.parametrize(
+    ("change", "label", "why"),
+    [
+        ({"buckets": {"demo-raw": {"lock_days": 30}}}, "s3.bucket::demo-raw", "replaced by an empty one"),
+        ({"bucket": "demo-other"}, "s3.bucket::demo-raw", "djops.yaml no longer asks for it"),
+    ],
+    ids=["lock an existing bucket", "leave a bucket out"],
+)
+def test_what_would_cost_data_is_refused_by_name(
+    change: dict[str, Any], label: str, why: str, account: Account
+) -> None:
+    asked = len(account.double.calls)
+    with pytest.raises(DataLossError, match=f"{label} .*{why}.*it holds objects") as told:
+        account.up(**change)
+    assert told.value.code == "E_DATA_LOSS" and f"--allow-data-loss {label}" in str(told.value.hint)
+    assert len(account.double.calls) == asked
+    with pytest.raises(DjopsError, match="neither replaces nor deletes") as unknown:
+        account.up(allowed=["rds.instance::databse"], **change)
+    assert unknown.value.code in ("E_UNKNOWN_RESOURCE", "E_DATA_LOSS")
+    assert all(one.protected for one in account.write().stack.resources() if one.type.endswith(":Bucket"))
+
+
+def test_drift_is_shown_without_being_taken_for_granted(account: Account) -> None:
+    opened = account.write()
+    assert cloud.drift(opened) == ()
+    rds = account.client("rds")
+    rds.modify_db_instance(DBInstanceIdentifier="demo-lab-production", DeletionProtection=False)
+    account.client("s3").delete_public_access_block(Bucket="demo-raw")
+    found = {step.label: step for step in cloud.drift(opened)}
+    assert found["rds.instance::database"].changed == ("deletionProtection",)
+    assert found["s3.bucketPublicAccessBlock::demo-raw"].fate is Fate.DELETE
+    assert {step.label for step in cloud.drift(opened)} == set(found), "looking must change nothing"
+    mended = account.up(refresh=True)
+    assert mended.plan.count()["change"] == mended.plan.count()["create"] == 1
+    (database,) = rds.describe_db_instances()["DBInstances"]
+    assert database["DeletionProtection"] and cloud.drift(opened) == ()
+
+
+def test_a_failure_in_the_middle_is_gone_on_from_and_down_keeps_data(
+    account: Account, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # After the others, on the same account: the way down, a failing way up, and up again.
+    opened, heard = account.write(), Listening()
+    going, staying = cloud.down_plan(opened)
+    done = cloud.down(opened, progress=heard)
+    assert sorted(done.removed) == sorted(step.label for step in going) and done.removed
+    assert {one.label for one in done.remaining} == {one.label for one in staying}
+    data = {one.label: one.usd for one in done.remaining if one.protected}
+    assert {"rds.instance::database", "s3.bucket::demo-raw", "kms.key::data"} <= set(data)
+    database = next(one for one in opened.stack.resources() if one.type == "aws:rds/instance:Instance")
+    assert data["rds.instance::database"] == monthly_usd(database.type, database.inputs, opened.prices)
+    assert done.usd == sum(data.values()) and "Removing ec2 instance gate" in heard.names
+    assert account.client("rds").describe_db_instances()["DBInstances"]
+
+    account.double.fail["Instance::gate"] = "InsufficientInstanceCapacity: try later"
+    with pytest.raises(DjopsError, match="InsufficientInstanceCapacity") as told:
+        account.up()
+    assert told.value.code == "E_PULUMI"
+    account.double.fail.clear()
+    back = account.up()
+    assert 0 < back.plan.count()["create"] < len(going), "what was made before the failure is not made again"
+    assert account.up().plan.is_empty
+
+
+def test_settings_reach_the_stack_and_secrets_do_not(account: Account) -> None:
+    place = cloud.workplace(account.project, "production", account.write().directory)
+    assert place.stack == "demo_lab.production" and place.backend.startswith("file:///")
+    assert yaml.safe_load(place.config["djops:buckets"]) == [{"name": "demo-raw"}]
+    file = Path(place.variables["PULUMI_CONFIG_PASSPHRASE_FILE"])
+    assert file.stat().st_mode & 0o777 == 0o600 and len(file.read_text()) > 16
+    assert file.read_text() not in repr(place)
+    account.write(profile="lab", state={"backend": "s3://lab-state/djops", "secrets": "awskms://alias/djops"})
+    place = cloud.workplace(account.project, "production", account.write().directory)
+    account.write(profile="lab", state={"backend": "s3://lab-state/djops", "secrets": "awskms://alias/djops"})
+    place = cloud.workplace(account.project, "production", place.directory.parent)
+    assert place.backend == f"s3://lab-state/djops?region={REGION}&awssdk=v2&profile=lab"
+    assert place.secrets_provider == f"awskms://alias/djops?region={REGION}"
+    assert "PULUMI_CONFIG_PASSPHRASE_FILE" not in place.variables and place.variables["AWS_PROFILE"] == "lab"
+
+
+def test_the_plan_knows_what_is_only_given_up() -> None:
+    from djops.plan.cloud import Prices, StackStep
+
+    prices = Prices({"kms.key": Decimal(1)}, 730)
+    urn = "urn:pulumi:p.e::djops::djops:cloud:Keys$aws:kms/key:Key::data"
+    gone = StackStep(Fate.FORGET, urn, "aws:kms/key:Key", before={"x": 1}, protected=True)
+    (row,) = cloud_plan([gone], prices).rows
+    assert row.usd == 0 and row.loses, "it still costs the same, and Pulumi no longer looks after it"
