@@ -36,3 +36,43 @@ def check(out: common.Output) -> None:
         "not_asked": cloud_check.NOT_ASKED,
     }
     out.emit(data, lambda: check_text(found, coloured=out.coloured), findings=not found.passed)
+
+
+@command.command("init")
+@click.option("--bucket", metavar="NAME", help="The bucket; otherwise djops-state-ACCOUNT-REGION.")
+@common.changing
+def init(out: common.Output, bucket: str | None) -> None:
+    """Make the bucket and the key that keep Pulumi's state, and write them into djops.yaml.
+
+    Versioned, encrypted, closed to the public, TLS only, and nobody deletes an old version or the bucket.
+    What is there is left as it is or mended, never deleted; after a failure the next run goes on. One bucket
+    and key serve all projects of an account in a region.
+
+    Exit status: 0 done, 1 error.
+    """
+    from djops.report.table import table
+    from djops.services import cloud_setup
+
+    with out.progress.step("Asking AWS"):
+        setup = cloud_setup.prepare(out.project_file, out.environment, bucket)
+    data = {
+        "environment": setup.environment,
+        "account": setup.account,
+        "region": setup.region,
+        "bucket": setup.bucket,
+        "key": setup.key,
+        "plan": setup.steps,
+        "edited": setup.edited.changed,
+    }
+    rows = [(one.what, one.does, "done before" if one.there else "to do") for one in setup.steps]
+    change = "to do" if setup.edited.changed else "done before"
+    rows.append(("djops.yaml", f"state of {setup.environment}: s3://{setup.bucket}", change))
+    out.emit(data, table(("what", "step", ""), rows))
+    if setup.is_done:
+        out.emit({"done": 0}, "Nothing to do.")
+        return
+    out.confirm(f"Do this in account {setup.account}, {setup.region}?", action="the set-up")
+    done = cloud_setup.carry_out(setup, out.project_file, out.progress)
+    out.emit(
+        {"done": done}, f"Done: {done} step{'s' * (done != 1)}. Next: `djops cloud check`, then `djops up`."
+    )
