@@ -25,6 +25,7 @@ TOPICS = (
         (
             ("cloud", "djops.cli.cloud", "Get ready for the cloud: check, init, onboard."),
             ("cost", "djops.cli.cost", "Estimate what an environment in the cloud costs in a month."),
+            ("tunnel", "djops.cli.tunnel", "Forward a port to a private server in the cloud."),
         ),
     ),
     (

@@ -17,9 +17,7 @@ from djops.services.cloud_cost import cloud_environment
 from djops.systems import tools
 from djops.systems.aws import Aws, AwsRefusedError, Identity
 from djops.systems.cloud_needs import QuotaNeed, load_needs
-
-OLDEST_PULUMI = (3, 181, 0)
-"""Since then it takes down and refreshes programs that run inside of another process."""
+from djops.systems.pulumi import OLDEST
 
 _AT_ONCE = 60
 """Actions of one simulation: a request is limited in length, not in number."""
@@ -427,8 +425,8 @@ def _pulumi() -> CheckRow:
         return CheckRow(what, State.WRONG, f"{program} does not tell its version", fix)
     version = tuple(int(part) for part in found.groups())
     text = f"{'.'.join(found.groups())} at {program}"
-    if version < OLDEST_PULUMI:
-        oldest = ".".join(str(part) for part in OLDEST_PULUMI)
+    if version < OLDEST:
+        oldest = ".".join(str(part) for part in OLDEST)
         return CheckRow(what, State.WRONG, f"{text}; it takes {oldest} or newer", fix)
     return CheckRow(what, State.OK, text)
 

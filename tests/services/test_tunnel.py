@@ -1,0 +1,206 @@
+"""`djops tunnel` with a stand-in for Amazon's plugin on PATH, which forwards to a server of the test."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pytest
+
+from djops.errors import DjopsError
+from djops.services import tunnel
+from djops.systems import cloudfile, ssm
+from djops.systems.aws import Aws
+from djops.systems.paths import lab_directory
+from djops.systems.ports import free_ports
+from tests.support.aws_account import account, client
+from tests.support.cli import invoke
+from tests.support.cloud_projects import write_project
+
+TOKEN = "AAEAAX-the-session-s-token"
+PLUGIN = """\
+    #!{python}
+    import json, os, socket, sys
+    if sys.argv[1:] == ["--version"]:
+        print(os.environ.get("PLUGIN_VERSION", "1.2.707.0"))
+        sys.exit()
+    if "PLUGIN_FAILS" in os.environ:
+        print("SessionId: x : TargetNotConnected: i-0gate is not connected.")
+        sys.exit(254)
+    parameters = json.loads(sys.argv[5])["Parameters"]
+    session = json.loads(os.environ[sys.argv[1]])
+    with open(os.environ["PLUGIN_SAW"], "w") as file:
+        json.dump({{"argv": sys.argv[1:], "session": session, "pid": os.getpid()}}, file)
+    with socket.create_server(("127.0.0.1", int(parameters["localPortNumber"][0]))) as listener:
+        print("Port opened for sessionId x.\\nWaiting for connections...", flush=True)
+        while True:
+            with listener.accept()[0] as one:
+                one.sendall(parameters["host"][0].encode())
+"""
+
+
+class Sessions:
+    """The part of AWS that opens and ends sessions, which moto lacks."""
+
+    def __init__(self) -> None:
+        self.open: list[str] = []
+        self.ended: list[str] = []
+        self.asked: Mapping[str, Any] = {}
+
+    def call(self, aws: Aws, service: str, action: str, parameters: Mapping[str, Any]) -> Mapping[str, Any]:
+        if action == "StartSession":
+            self.open.append("s-1")
+            self.asked = parameters
+            return {"SessionId": "s-1", "TokenValue": TOKEN, "StreamUrl": "wss://nowhere.invalid"}
+        if action == "TerminateSession":
+            self.ended.append(parameters["SessionId"])
+            return {}
+        return _BEFORE(aws, service, action, parameters)
+
+
+_BEFORE = Aws._call
+
+
+@pytest.fixture
+def sessions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sessions]:
+    write_project(tmp_path)
+    program = tmp_path / "bin" / "session-manager-plugin"
+    program.parent.mkdir()
+    program.write_text(textwrap.dedent(PLUGIN).format(python=sys.executable))
+    program.chmod(0o755)
+    known = Sessions()
+    with account(tmp_path):
+        monkeypatch.setenv("PLUGIN_SAW", str(tmp_path / "saw.json"))
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            monkeypatch.setenv(name, "testing")
+        with mock.patch.object(Aws, "_call", lambda *args: known.call(*args)):
+            yield known
+
+
+@pytest.fixture
+def written_down(sessions: Sessions) -> Iterator[None]:
+    outputs = {
+        "database": {"host": "db.rds.invalid", "port": 3306, "adminSecret": "arn:x"},
+        "secrets": {"address": "https://vault.invalid:8200"},
+        "gate": "i-0gate",
+    }
+    directory = lab_directory("demo_lab", "production")
+    directory.mkdir(parents=True, exist_ok=True)
+    cloudfile.write(directory, cloudfile.from_outputs(outputs, "eu-central-1"))
+    yield
+    (directory / cloudfile.FILE).unlink()
+
+
+@pytest.mark.usefixtures("written_down")
+@pytest.mark.parametrize(
+    ("server", "host", "port"), [("mysql", "db.rds.invalid", 3306), ("secrets", "vault.invalid", 8200)]
+)
+def test_a_port_leads_to_the_server_and_all_ends_with_it(
+    server: tunnel.Server, host: str, port: int, sessions: Sessions, tmp_path: Path
+) -> None:
+    (local,) = free_ports(1)
+    with tunnel.opened(tmp_path / "djops.yaml", None, server, local) as way:
+        assert (way.gate, way.host, way.port, way.local_port) == ("i-0gate", host, port, local)
+        with socket.create_connection((way.local_host, local), timeout=30) as one:
+            assert one.recv(100).decode() == host
+        saw = json.loads((tmp_path / "saw.json").read_text())
+        assert not sessions.ended
+    assert sessions.asked["Target"] == "i-0gate" and sessions.asked["DocumentName"] == ssm.DOCUMENT
+    assert saw["session"]["TokenValue"] == TOKEN and TOKEN not in " ".join(saw["argv"])
+    assert saw["argv"][1:3] == ["eu-central-1", "StartSession"]
+    assert sessions.ended == ["s-1"]
+    with pytest.raises(ProcessLookupError):
+        os.kill(saw["pid"], 0)
+
+
+@pytest.mark.usefixtures("written_down")
+@pytest.mark.parametrize(
+    ("variables", "code"),
+    [({"PLUGIN_FAILS": "1"}, "E_TUNNEL"), ({"PLUGIN_VERSION": "1.2.300.0"}, "E_NO_PLUGIN")],
+    ids=["it ends at once", "too old to keep the token private"],
+)
+def test_a_plugin_that_does_not_do(
+    variables: dict[str, str], code: str, sessions: Sessions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    run = invoke("tunnel", "-C", tmp_path, "--json")
+    (error,) = run.answer["errors"]
+    assert run.status == 1 and error["code"] == code and TOKEN not in run.stdout + run.stderr
+    assert sessions.ended == sessions.open
+    assert code != "E_TUNNEL" or "TargetNotConnected" in error["message"]
+
+
+def test_without_the_plugin_nothing_is_asked(sessions: Sessions, tmp_path: Path) -> None:
+    (tmp_path / "bin" / "session-manager-plugin").unlink()
+    error = invoke("tunnel", "-C", tmp_path, "--json").answer["errors"][0]
+    assert error["code"] == "E_NO_PLUGIN" and "Install the Session Manager plugin" in error["hint"]
+    assert not sessions.open
+
+
+@pytest.mark.usefixtures("written_down")
+def test_a_port_that_is_taken(sessions: Sessions, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        run = invoke("tunnel", "-C", tmp_path, "--json", "--port", str(listener.getsockname()[1]))
+    assert run.answer["errors"][0]["code"] == "E_PORT" and not sessions.open
+
+
+def test_another_machine_finds_gate_and_database_by_their_tags(sessions: Sessions, tmp_path: Path) -> None:
+    file = tmp_path / "djops.yaml"
+    with pytest.raises(DjopsError) as refused, tunnel.opened(file):
+        pass
+    assert refused.value.code == "E_NOT_UP"
+    tags = {"Name": "djops-gate", "djops:project": "demo_lab", "djops:environment": "production"}
+    specification = {"ResourceType": "instance", "Tags": [{"Key": k, "Value": v} for k, v in tags.items()]}
+    (gate,) = client("ec2").run_instances(
+        ImageId="ami-12c6146b", MinCount=1, MaxCount=1, TagSpecifications=[specification]
+    )["Instances"]
+    client("rds").create_db_instance(
+        DBInstanceIdentifier="demo-lab-production",
+        DBInstanceClass="db.t4g.medium",
+        Engine="mysql",
+        MasterUsername="m",
+        MasterUserPassword="longer-than-eight",
+        AllocatedStorage=20,
+    )
+    with tunnel.opened(file, port=free_ports(1)[0]) as way:
+        assert way.gate == gate["InstanceId"] and way.host.startswith("demo-lab-production.")
+
+
+@pytest.mark.usefixtures("written_down")
+def test_ctrl_c_is_how_it_ends(sessions: Sessions, tmp_path: Path) -> None:
+    """In a process of its own, whose AWS is the stand-in of this module."""
+    script = f"""
+        import sys
+        from unittest import mock
+        from tests.services.test_tunnel import Sessions
+        from djops.systems.aws import Aws
+        from djops.cli.common import run
+        known = Sessions()
+        with mock.patch.object(Aws, "_call", lambda *args: known.call(*args)):
+            status = run(["tunnel", "-C", {str(tmp_path)!r}, "--port", "{free_ports(1)[0]}"])
+        print("status", status, "ended", known.ended)
+    """
+    child = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(script)],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).parents[2],
+    )
+    try:
+        assert child.stdout is not None
+        assert "leads to db.rds.invalid:3306 through i-0gate" in child.stdout.readline()
+        child.send_signal(signal.SIGINT)
+        assert child.communicate(timeout=120)[0] == "status 0 ended ['s-1']\n"
+    finally:
+        child.kill()
+        child.wait()
