@@ -11,6 +11,7 @@ from djops.cli import common
 from djops.errors import UsageError
 
 if TYPE_CHECKING:
+    from djops.services.machines import AppRoleLogin
     from djops.services.secrets_audit import SecretsAudit
 
 _COLOURS = {"high": "red", "medium": "yellow", "low": "yellow", "note": "dim"}
@@ -93,6 +94,63 @@ def sync(out: common.Output) -> None:
         out.emit({"applied": len(applied.done)}, done)
     if found.left:
         out.remark(f"{found.left} other changes are left to `djops apply`")
+
+
+@command.command("approle")
+@click.argument("service")
+@click.option(
+    "--to",
+    "directory",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Write role-id and secret-id there, readable by their owner only.",
+)
+@click.option(
+    "--wrap-ttl",
+    "seconds",
+    type=click.IntRange(min=1, max=86400),
+    default=300,
+    show_default=True,
+    metavar="SECONDS",
+    help="Without --to: how long the token is good for.",
+)
+@click.option("--reason", metavar="TEXT", default="", help="Why; stands in the journal.")
+@common.options
+def approle(out: common.Output, service: str, directory: Path | None, seconds: int, reason: str) -> None:
+    """Hand out what SERVICE logs in to the secrets server with.
+
+    Its role id, and a new secret id: in files, or behind a token that gives it out once. Secret ids that were
+    handed out before stay good until their time is over. How long that is, how often one may be used, and
+    from where, stands in djops.yaml, at `services: SERVICE: approle:`.
+
+    Exit status: 0 done, 1 error.
+    """
+    from djops.services import machines
+    from djops.services.site import open_site
+
+    site = open_site(out.project_file, out.environment)
+    found = machines.hand_out(site, service, directory=directory, seconds=seconds, reason=reason)
+    token = found.wrapped.token.reveal() if found.wrapped else None
+    data = {
+        "service": found.service,
+        "address": found.address,
+        "role_id": found.role_id,
+        "reads": found.reads,
+        "wrapped_secret_id": token,
+        "files": [str(path) for path in found.files],
+    }
+    out.emit(data, _approle_text(found, token, seconds))
+
+
+def _approle_text(found: AppRoleLogin, token: str | None, seconds: int) -> str:
+    if token is None:
+        lines = [str(path) for path in found.files]
+    else:
+        lines = [f"role id:            {found.role_id}", f"wrapped secret id:  {token}"]
+        lines.append(f"The token gives the secret id out once, within {seconds} s:")
+        lines.append("  bao unwrap -field=secret_id    # with the token in BAO_TOKEN")
+    lines.append(f"After its log-in at {found.address} {found.service} reads:")
+    return "\n".join([*lines, *(f"  {path}" for path in found.reads)])
 
 
 @command.command("export")

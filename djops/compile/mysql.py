@@ -124,8 +124,13 @@ def compile_mysql(
     for name, account in accounts.items():
         kind: Kind = "person" if name in project.people else "service"
         limit = _connections(rights.by_principal[name], roles)
+        engine = project.services[name].credentials.type if kind == "service" else "kept"
         builder.accounts[account] = Account(
-            kind, project.project, connections=limit, meaning=f"{kind} {name}"
+            kind,
+            project.project,
+            connections=limit,
+            meaning=f"{kind} {name}",
+            engine="" if engine == "kept" else engine,
         )
     for principal, held in rights.by_principal.items():
         given = {(r.because.target, r.because.role) for r in held if r.because.relation != "downstream"}
@@ -189,6 +194,7 @@ class _Builder:
         self.edges: dict[Edge, bool] = {}
         self.defaults: set[Edge] = set()
         self.made: dict[AccountId, tuple[str, str]] = {}
+        self.levels: dict[tuple[str, str], AccountId] = {}
         self.tables: dict[str, list[TableName]] = {}
         for table in sorted(inventory.tables):
             self.tables.setdefault(table.schema, []).append(table)
@@ -234,19 +240,22 @@ class _Builder:
         return account
 
     def _make(self, schema: str, level: str) -> tuple[AccountId, bool]:
+        known = self.levels.get((schema, level))
+        if known is not None:
+            return known, False
         account = AccountId(role_name(schema, level))
         owner = self.made.setdefault(account, (schema, level))
-        if owner != (schema, level) or (account in self.accounts and self.accounts[account].kind != "role"):
+        if owner != (schema, level) or account in self.accounts:
             raise NameRefusedError(
                 f"the MySQL role {account} would stand for two things: {schema!r} and {owner[0]!r}",
                 hint="rename one of the schemas",
             )
-        is_new = account not in self.accounts
+        self.levels[schema, level] = account
         meaning = f"{level} on {schema}"
         self.accounts[account] = Account(
             "role", self.project.project, locked=True, require_tls=False, meaning=meaning
         )
-        return account, is_new
+        return account, True
 
     def _delegate(self, holder: AccountId, schema: str, definition: Role) -> None:
         """Let a role pass on every role that gives nothing it does not give itself: nesting gives both."""

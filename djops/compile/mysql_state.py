@@ -13,7 +13,8 @@ from typing import Literal, NamedTuple
 _TEXT = re.compile(r"'(?:[^'\\]|''|\\.)*'")
 _ESCAPED = re.compile(r"['\\](.)")
 
-Kind = Literal["role", "person", "service"]
+Kind = Literal["role", "person", "service", "lease"]
+"""A lease is an account that the secrets server made for a service, and ends."""
 
 
 class AccountId(NamedTuple):
@@ -49,6 +50,8 @@ class Account:
         expired: Whether the password must be changed before anything else can be done; not compared.
         adopted: Whether djops took it over and lets its old password hold for the time being; not compared.
         rotating: Whether its password was renewed and the old one holds for the time being; not compared.
+        engine: How the secrets server makes its credentials, ``dynamic`` or ``static``, or empty when djops
+            does; not compared.
     """
 
     kind: Kind | None
@@ -64,6 +67,7 @@ class Account:
     expired: bool = field(default=False, compare=False)
     adopted: bool = field(default=False, compare=False)
     rotating: bool = field(default=False, compare=False)
+    engine: str = field(default="", compare=False)
 
 
 class Event(NamedTuple):
@@ -94,6 +98,20 @@ class Event(NamedTuple):
         """
         plain = _TEXT.sub(lambda text: "'" + _ESCAPED.sub(r"\1", text[0][1:-1]) + "'", self.body)
         return (self.at, self.active) == (found.at, found.active) and found.body in (self.body, plain)
+
+
+class Lease(NamedTuple):
+    """An account that was made for a service, as the procedure that made it has noted.
+
+    Attributes:
+        project: The project.
+        service: The service.
+        overdue: Whether it should have ended.
+    """
+
+    project: str
+    service: str
+    overdue: bool = False
 
 
 class Scope(NamedTuple):
@@ -140,6 +158,7 @@ class MysqlState:
         defaults: The memberships that are active from log-in.
         routines: Privileges on single stored routines; djops gives none.
         events: Events in djops' own schema by name; ``None`` where djops can keep none.
+        leases: What is noted of accounts that the secrets server made.
     """
 
     accounts: Mapping[AccountId, Account] = field(default_factory=dict)
@@ -148,6 +167,7 @@ class MysqlState:
     defaults: frozenset[Edge] = frozenset()
     routines: Mapping[Routine, frozenset[str]] = field(default_factory=dict)
     events: Mapping[str, Event] | None = field(default_factory=dict)
+    leases: Mapping[AccountId, Lease] = field(default_factory=dict)
 
     def managed(self, project: str) -> frozenset[AccountId]:
         """Return the accounts that belong to ``project``."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 
-from djops.compile.vault import MOUNT, policy_name
+from djops.compile.vault import DATABASE, MOUNT, policy_name
 
 MANAGER = "manager"
 """Name of the AppRole's policy; outside of ``djops-*``, so that the AppRole cannot rewrite it."""
@@ -37,6 +37,16 @@ RULES: Mapping[str, str] = {
     "sys/wrapping/wrap": "update",
     RENEW_LOGIN: "update",
     f"{RENEW_LOGIN}/destroy": "update",
+    "auth/approle/role": "list",
+    "auth/approle/role/djops-*": "create read update delete",
+    f"{DATABASE}/roles": "list",
+    f"{DATABASE}/static-roles": "list",
+    f"{DATABASE}/roles/djops-*": "create read update delete",
+    f"{DATABASE}/static-roles/djops-*": "create read update delete",
+    f"{DATABASE}/config/djops-*": "create read update delete",
+    f"{DATABASE}/rotate-root/djops-*": "create update",
+    f"{DATABASE}/rotate-role/djops-*": "create update",
+    f"sys/leases/revoke-force/{DATABASE}/creds/djops-*": "update sudo",
 }
 """Capabilities of djops' own AppRole by path."""
 
@@ -49,10 +59,20 @@ _OPTIONAL = frozenset(
         "auth/token/revoke-accessor",
         RENEW_LOGIN,
         f"{RENEW_LOGIN}/destroy",
+        "auth/approle/role",
+        "auth/approle/role/djops-*",
+        f"{DATABASE}/roles",
+        f"{DATABASE}/static-roles",
+        f"{DATABASE}/roles/djops-*",
+        f"{DATABASE}/static-roles/djops-*",
+        f"{DATABASE}/config/djops-*",
+        f"{DATABASE}/rotate-root/djops-*",
+        f"{DATABASE}/rotate-role/djops-*",
+        f"sys/leases/revoke-force/{DATABASE}/creds/djops-*",
     }
 )
-"""Listings that only OpenBao has, without which reading takes more requests; and what only looks after links
-and tokens of people, which servers that were set up earlier do not allow."""
+"""Listings that only OpenBao has, without which reading takes more requests; and what is only for links and
+tokens of people and for services' log-ins, which servers that were set up earlier do not allow."""
 
 
 def manager_policy() -> str:

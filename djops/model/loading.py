@@ -40,6 +40,7 @@ PATTERN_WORDS = {
     r"^[0-9]{12}$": "12 digits, in quotes",
     r"^[0-9.]{7,15}/(1[6-9]|20)$": "a private network between /16 and /20, like 10.40.0.0/16",
     r"^[a-z][a-z0-9-]{0,30}$": "at most 31 lower-case letters, digits and -, a letter first",
+    r"^[1-9][0-9]{0,5}[smhd]$": "a number with s, m, h or d behind it, like 90d",
     r"^ldaps?://[^\s/]+/?$": "ldaps://HOST or ldap://HOST, with a port where it is another one",
     r"^[A-Za-z][A-Za-z0-9-]*$": "the name of an LDAP attribute",
     r"^[\w./-]+$": "the name of a claim",

@@ -15,6 +15,7 @@ from pydantic import BeforeValidator, Field, StringConstraints, model_validator
 
 from djops.model.cloud import CloudEnvironment
 from djops.model.frozen import Frozen
+from djops.model.machine import AppRole, MachineCredentials, as_credentials
 from djops.model.names import SANDBOX_END, is_sandbox
 from djops.model.roles import Role
 
@@ -273,6 +274,26 @@ class Principal(Frozen):
     ] = ()
 
 
+class Service(Principal):
+    """A machine: a worker, an importer, a monitor.
+
+    Attributes:
+        email: Who looks after it.
+        grants: What it may do.
+        credentials: Who makes and keeps its database password: `kept`, `static` or `dynamic`.
+        approle: How it logs in to the secrets server.
+    """
+
+    credentials: Annotated[
+        MachineCredentials,
+        BeforeValidator(
+            as_credentials,
+            json_schema_input_type=Literal["kept", "static", "dynamic"] | MachineCredentials,
+        ),
+    ] = Field(default_factory=MachineCredentials)
+    approle: AppRole = Field(default_factory=AppRole)
+
+
 class Team(Frozen):
     """People who get the same rights.
 
@@ -298,6 +319,13 @@ _Principals = Annotated[
         Annotated[Principal, BeforeValidator(_as_mapping, json_schema_input_type=Principal | None)],
     ],
     BeforeValidator(_as_mapping, json_schema_input_type=dict[PrincipalName, Principal | None] | None),
+]
+_Services = Annotated[
+    dict[
+        PrincipalName,
+        Annotated[Service, BeforeValidator(_as_mapping, json_schema_input_type=Service | None)],
+    ],
+    BeforeValidator(_as_mapping, json_schema_input_type=dict[PrincipalName, Service | None] | None),
 ]
 _SchemaEntries = Annotated[
     dict[
@@ -366,7 +394,7 @@ class Project(Frozen):
     stores: _Stores = Field(default_factory=dict)
     schemas: _SchemaEntries = Field(default_factory=dict)
     people: _Principals = Field(default_factory=dict)
-    services: _Principals = Field(default_factory=dict)
+    services: _Services = Field(default_factory=dict)
     teams: _Teams = Field(default_factory=dict)
     groups: dict[Name, NameList] = Field(default_factory=dict)
     roles: dict[RoleName, Role] = Field(default_factory=dict)

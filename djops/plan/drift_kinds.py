@@ -72,6 +72,9 @@ class DriftKind(enum.StrEnum):
     SECRETS_POLICY = "edited secrets policy"
     SECRETS_POLICY_EXTRA = "extra secrets policy"
     SECRETS_POLICY_GONE = "lost secrets policy"
+    SERVICE_LOGIN = "edited service log-in"
+    ENGINE = "edited database engine"
+    KEEPER = "password kept elsewhere"
     OTHER = "other difference"
 
 
@@ -132,6 +135,9 @@ MEANINGS: Mapping[DriftKind, str] = {
     DriftKind.SECRETS_POLICY: "a policy on the secrets server has another text",
     DriftKind.SECRETS_POLICY_EXTRA: "a policy of the project's on the secrets server belongs to nobody",
     DriftKind.SECRETS_POLICY_GONE: "a policy on the secrets server is gone",
+    DriftKind.SERVICE_LOGIN: "a service's AppRole is gone, belongs to nobody, or lets in more or less",
+    DriftKind.ENGINE: "the database engine makes other credentials than djops.yaml says, or for nobody",
+    DriftKind.KEEPER: "a service's database password is not kept by whom djops.yaml says",
     DriftKind.OTHER: "a difference without a name of its own",
 }
 """What each kind means, for people."""
@@ -194,6 +200,9 @@ REMEDIES: Mapping[DriftKind, str] = {
     DriftKind.SECRETS_POLICY: "the policy is written again",
     DriftKind.SECRETS_POLICY_EXTRA: "it is deleted",
     DriftKind.SECRETS_POLICY_GONE: "the policy is written again",
+    DriftKind.SERVICE_LOGIN: "it is set as it should be, or deleted",
+    DriftKind.ENGINE: "it is set as it should be; what belongs to nobody is deleted, and its accounts end",
+    DriftKind.KEEPER: "it passes to whom djops.yaml says",
     DriftKind.OTHER: "the change that is shown",
 }
 """What `djops apply` does about each kind, or who else must do what."""

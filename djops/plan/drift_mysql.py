@@ -21,6 +21,7 @@ from djops.plan.mysql_changes import (
     DiscardPassword,
     DropAccount,
     EndSessions,
+    EntrustPassword,
     GrantPrivileges,
     GrantRole,
     RevokeAll,
@@ -107,6 +108,8 @@ class _Sorter:
                 self.note(DriftKind.EVENT, name, f"not there: {event.about}", change)
             case CancelEvent():
                 self.event(change)
+            case EntrustPassword(name=name):
+                self.note(DriftKind.KEEPER, name, change.before, change)
             case EndSessions():
                 if not self.book.narrowing(change, "mysql"):
                     self.note(DriftKind.OTHER, change.object, change.before, change)

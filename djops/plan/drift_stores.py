@@ -19,7 +19,7 @@ from djops.plan.s3_changes import (
     same_policy,
 )
 from djops.plan.s3_managed import DropManagedPolicy, PutManagedPolicy, policy_name
-from djops.plan.vault import ForgetSecret, WritePolicy
+from djops.plan.vault import ConnectDatabase, ForgetSecret, WritePolicy, WriteSettings
 
 
 def name_s3(plan: Plan, sight: Sight, book: Book) -> None:
@@ -114,3 +114,8 @@ def name_secrets(plan: Plan, book: Book) -> None:
                 book.add(DriftKind.SECRETS_POLICY, "secrets", name, "other text", change)
             case ForgetSecret(path=path):
                 book.add(DriftKind.LEFTOVER_CREDENTIALS, "secrets", path, "still kept", change)
+            case WriteSettings(path=path):
+                kind = DriftKind.SERVICE_LOGIN if path.startswith("auth/") else DriftKind.ENGINE
+                book.add(kind, "secrets", path.rpartition("/")[2], change.before or "it is not there", change)
+            case ConnectDatabase(name=name):
+                book.add(DriftKind.ENGINE, "secrets", name, change.before or "not connected", change)

@@ -18,6 +18,7 @@ from djops.plan.mysql_changes import (
     DiscardPassword,
     DropAccount,
     EndSessions,
+    EntrustPassword,
     GrantPrivileges,
     GrantRole,
     RevokeAll,
@@ -194,19 +195,35 @@ def _account_changes(
         elif there is None:
             secret = reasons.secret_of[name.user]
             yield CreateAccount(name=name, account=account, secret=secret, why=(account.meaning,))
-        elif not known(name.user) or there.plugin != account.plugin or there.expired:
-            secret = reasons.secret_of[name.user]
-            why = "credentials are handed out from the secrets server only"
-            keeps = there.adopted and not there.second_password and not there.expired
-            retain = keeps and there.plugin == account.plugin
-            if there.rotating and name.user in reasons.renewed and not there.expired:
-                yield HandOutPassword(name=name, account=account, secret=secret, why=(why,))
-            else:
-                yield SetPassword(name=name, account=account, secret=secret, retain=retain, why=(why,))
-        if there is not None and there.second_password and not (there.adopted or there.rotating):
-            yield DiscardPassword(name=name, why=("credentials are handed out from the secrets server only",))
+        else:
+            yield from _password_changes(name, account, there, reasons, known)
         if there is not None and _guard(there) != _guard(account):
             yield AlterAccount(name=name, found=there, wanted=account, why=("its protection was changed",))
+
+
+def _password_changes(
+    name: AccountId, account: Account, there: Account, reasons: Reasons, known: Callable[[str], bool]
+) -> Iterable[Change]:
+    """Yield what brings an account's password to what it should be."""
+    why = ("credentials are handed out from the secrets server only",)
+    secret = reasons.secret_of.get(name.user, "")
+    if account.kind != "lease" and (there.engine != account.engine or (account.engine and known(name.user))):
+        given = ("its `credentials:` in the project file",)
+        yield EntrustPassword(name=name, found=there.engine, wanted=account.engine, secret=secret, why=given)
+    if account.kind == "lease" or account.engine:
+        # The secrets server keeps it. A static one has two by design.
+        if there.second_password and account.engine != "static":
+            yield DiscardPassword(name=name, why=why)
+        return
+    if not known(name.user) or there.plugin != account.plugin or there.expired:
+        keeps = there.adopted and not there.second_password and not there.expired
+        retain = keeps and there.plugin == account.plugin
+        if there.rotating and name.user in reasons.renewed and not there.expired:
+            yield HandOutPassword(name=name, account=account, secret=secret, why=why)
+        else:
+            yield SetPassword(name=name, account=account, secret=secret, retain=retain, why=why)
+    if there.second_password and not (there.adopted or there.rotating):
+        yield DiscardPassword(name=name, why=why)
 
 
 def _guard(account: Account) -> tuple[object, ...]:
@@ -218,7 +235,8 @@ def _guard(account: Account) -> tuple[object, ...]:
 def _privilege_changes(wanted: MysqlState, found: MysqlState, kept: frozenset[AccountId]) -> Iterable[Change]:
     more: dict[Held, dict[str, list[str]]] = defaultdict(dict)
     less: dict[Held, dict[str, list[str]]] = defaultdict(dict)
-    for held in sorted(wanted.privileges.keys() | found.privileges.keys()):
+    # Items that are the same on both sides, as nearly all are, are not worth sorting.
+    for held in sorted({held for held, _ in wanted.privileges.items() ^ found.privileges.items()}):
         if held.grantee not in kept:
             continue
         should, does = wanted.privileges.get(held, frozenset()), found.privileges.get(held, frozenset())
@@ -259,7 +277,7 @@ def _membership_changes(
 ) -> Iterable[Change]:
     more: dict[_Shared, dict[AccountId, tuple[str, ...]]] = defaultdict(dict)
     less: dict[_Shared, dict[AccountId, tuple[str, ...]]] = defaultdict(dict)
-    for edge in sorted(wanted.edges.keys() | found.edges.keys()):
+    for edge in sorted({edge for edge, _ in wanted.edges.items() ^ found.edges.items()}):
         if dropped & {edge.role, edge.member} or not kept & {edge.role, edge.member}:
             continue
         should, does = wanted.edges.get(edge), found.edges.get(edge)
@@ -293,8 +311,10 @@ def _in_batches(
 def _default_changes(wanted: MysqlState, found: MysqlState, kept: frozenset[AccountId]) -> Iterable[Change]:
     should: dict[AccountId, list[AccountId]] = defaultdict(list)
     does: dict[AccountId, list[AccountId]] = defaultdict(list)
+    changed = {edge for edge, _ in wanted.edges.items() ^ found.edges.items()}
+    touched = {edge.member for edge in (wanted.defaults ^ found.defaults) | (found.defaults & changed)}
     for target, state in ((should, wanted), (does, found)):
-        for edge in sorted(state.defaults):
+        for edge in sorted(edge for edge in state.defaults if edge.member in touched):
             target[edge.member].append(edge.role)
     alike: dict[tuple[tuple[AccountId, ...], tuple[AccountId, ...]], list[AccountId]] = defaultdict(list)
     for member in sorted(kept & (should.keys() | does.keys())):

@@ -11,7 +11,15 @@ from djops.compile.mysql_manager import EVENT_SCHEMA
 from djops.compile.mysql_state import Account, AccountId, Event, Scope
 from djops.compile.sql import quote_account, quote_identifier, quote_string
 from djops.plan.change import Change, Phase, Risk, Told
-from djops.plan.operations import EndSession, NotePassword, Operation, SecretRef, Sql, StorePassword
+from djops.plan.operations import (
+    EndSession,
+    ForgetFields,
+    NotePassword,
+    Operation,
+    SecretRef,
+    Sql,
+    StorePassword,
+)
 
 EMPTY_PASSWORD = 3878
 """MySQL's error for RETAIN CURRENT PASSWORD where there is none (seen on 9.7)."""
@@ -36,8 +44,9 @@ def _joined(accounts: Iterable[AccountId]) -> str:
 
 
 def _attribute(account: Account) -> str:
-    mark = {"djops": {"project": account.project, "kind": account.kind}}
-    return f"ATTRIBUTE {quote_string(json.dumps(mark, sort_keys=True))}"
+    mark = {"project": account.project, "kind": account.kind}
+    mark |= {"engine": account.engine} if account.engine else {}
+    return f"ATTRIBUTE {quote_string(json.dumps({'djops': mark}, sort_keys=True))}"
 
 
 def _merged(mark: Mapping[str, object]) -> str:
@@ -94,6 +103,8 @@ class CreateAccount(MysqlChange):
         """Keep the password first, so that no unknown password is ever in force."""
         head = f"CREATE USER {_quoted(self.name)} IDENTIFIED WITH {self.account.plugin} BY "
         tail = f" REQUIRE SSL WITH {_limit(self.account)} {_attribute(self.account)}"
+        if self.account.engine:
+            return (Sql((f"{head}RANDOM PASSWORD{tail}",)),)
         return (
             StorePassword(self.secret, self.name.user),
             Sql((head, SecretRef(self.secret, PASSWORD_FIELD), tail)),
@@ -103,6 +114,41 @@ class CreateAccount(MysqlChange):
     def reverse(self) -> Change:
         """Return the drop."""
         return DropAccount(name=self.name, account=self.account, why=self.why)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EntrustPassword(MysqlChange):
+    """Have the secrets server's engine make a service's credentials from now on, or djops again.
+
+    Open sessions go on. A static role keeps the present password valid until it renews it the second time;
+    where accounts are leased, the service's own gets a password that nobody knows.
+    """
+
+    name: AccountId
+    found: str
+    wanted: str
+    secret: str
+
+    def _tell(self) -> Told:
+        before, after = (f"credentials {way or 'kept'}" for way in (self.found, self.wanted))
+        return Told(f"account {self.name}", before, after, Risk.NARROWS, Phase.PREPARE)
+
+    def operations(self) -> tuple[Operation, ...]:
+        """Mark the account, and forget the password that was kept."""
+        nobodys = " IDENTIFIED BY RANDOM PASSWORD" if self.wanted == "dynamic" else ""
+        marking = Sql(
+            (f"ALTER USER {_quoted(self.name)}{nobodys} {_merged({'engine': self.wanted or None})}",)
+        )
+        if not self.wanted:
+            return (marking,)
+        fields = ("database.user", PASSWORD_FIELD, f"{PASSWORD_FIELD}_next")
+        return marking, ForgetFields(self.secret, fields, (STATE_FACT, CHANGED_FACT))
+
+    def reverse(self) -> Change:
+        """Return the opposite."""
+        return EntrustPassword(
+            name=self.name, found=self.wanted, wanted=self.found, secret=self.secret, why=self.why
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

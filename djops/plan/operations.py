@@ -172,6 +172,45 @@ class VaultCall:
 
 
 @dataclass(frozen=True)
+class ForgetFields:
+    """Take fields out of a secret, and facts that stood beside it for them.
+
+    Attributes:
+        path: Path below the mount of the secrets server.
+        fields: Names of the fields.
+        facts: Names of the facts.
+    """
+
+    path: str
+    fields: tuple[str, ...]
+    facts: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return f"secrets: forget {', '.join(self.fields)} at {self.path}"
+
+
+@dataclass(frozen=True)
+class ConnectEngine:
+    """Give the database engine's account a new password, and have the engine renew that at once.
+
+    So nobody but the secrets server knows it afterwards.
+
+    Attributes:
+        name: Under which the engine knows the database.
+        account: The engine's account.
+        settings: How it reaches the database, but for the password.
+    """
+
+    name: str
+    account: AccountId
+    settings: Mapping[str, Any]
+
+    def __str__(self) -> str:
+        shown = json.dumps(self.settings, sort_keys=True)
+        return f"secrets: connect the database engine as {self.account}, with a new password: {shown}"
+
+
+@dataclass(frozen=True)
 class EndSession:
     """End every open database session of an account.
 
@@ -186,5 +225,14 @@ class EndSession:
 
 
 Operation = (
-    Sql | AwsCall | StorePassword | KeepNextPassword | MarkSecret | NotePassword | VaultCall | EndSession
+    Sql
+    | AwsCall
+    | StorePassword
+    | KeepNextPassword
+    | MarkSecret
+    | NotePassword
+    | VaultCall
+    | ForgetFields
+    | ConnectEngine
+    | EndSession
 )

@@ -11,7 +11,9 @@ from djops.compile.vault import MOUNT
 from djops.plan.change import Change
 from djops.plan.operations import (
     AwsCall,
+    ConnectEngine,
     EndSession,
+    ForgetFields,
     KeepNextPassword,
     MarkSecret,
     NotePassword,
@@ -74,7 +76,9 @@ def touched(operation: Operation) -> Touched:
             return Touched(frozenset({_secret_of(operation.path)}))
         case AwsCall():
             return _touched_by_call(operation)
-        case StorePassword() | KeepNextPassword() | MarkSecret() | NotePassword():
+        case ConnectEngine():
+            return Touched(frozenset({DATABASE, f"vault:{operation.name}"}))
+        case StorePassword() | KeepNextPassword() | MarkSecret() | NotePassword() | ForgetFields():
             return Touched(frozenset({f"secret:{operation.path}"}))
 
 

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 from djops.compile.deadlines import compile_deadlines
+from djops.compile.machines import ENGINE
 from djops.compile.mysql import Inventory, compile_mysql, plain_level, role_name
 from djops.compile.mysql_manager import missing_grants
 from djops.compile.mysql_state import AccountId, MysqlState, Scope
@@ -25,12 +26,14 @@ from djops.model.roles import RoleModel
 from djops.plan.adoption import Adoption, adopt_mysql, adopt_s3, with_adopted_keys
 from djops.plan.change import Change, Plan, in_order
 from djops.plan.expiry import Ended, what_ended
+from djops.plan.leases import with_leases
 from djops.plan.mysql import Reasons, diff_mysql
 from djops.plan.mysql_changes import CHANGED_FACT, STATE_FACT, EndSessions
 from djops.plan.operations import KeepKey
 from djops.plan.rotation import ROTATING, end_overdue
 from djops.plan.s3 import diff_s3
 from djops.plan.vault import diff_vault
+from djops.services import machines
 from djops.services.applying import Applied as Applied
 from djops.services.applying import apply as apply
 from djops.services.applying import execute as execute
@@ -134,7 +137,8 @@ def plan_of(servers: Servers, wanted: Wanted, standing: Standing, adoption: Adop
     )
     revocable = _revocable(wanted.graph.schemas, escape=found.inventory.escape)
     mysql, changes = adopt_mysql(adoption, want.mysql, found.mysql)
-    changes += diff_mysql(project.project, want.mysql, mysql, reasons, known.__contains__, revocable)
+    in_database = with_leases(project, want.mysql, mysql)
+    changes += diff_mysql(project.project, in_database, mysql, reasons, known.__contains__, revocable)
     changes += _still_open(servers, changes)
     keeps = {name: KeepKey(path, tuple(sorted(project.stores))) for name, path in paths.items()}
     if project.stores or found.s3.users:
@@ -144,6 +148,7 @@ def plan_of(servers: Servers, wanted: Wanted, standing: Standing, adoption: Adop
     beside = {AccountId(name, host): known_of for name, known_of in facts.items()}
     changes += end_overdue(found.mysql.accounts, beside, keeps, wanted.today)
     changes += diff_vault(want.secrets, found.secrets)
+    changes += machines.connect(servers)
     return Plan(in_order(changes), _unmanaged(servers, mysql))
 
 
@@ -202,7 +207,7 @@ def compile_all(
         rights,
         replace(mysql, events=compile_deadlines(project, rights, host)),
         compile_s3(project, rights, account),
-        compile_vault(project, rights),
+        replace(compile_vault(project, rights), settings=machines.compiled(project, environment)),
     )
 
 
@@ -331,6 +336,8 @@ def _read(servers: Servers, wanted: Wanted) -> Found:
         reading_s3 = pool.submit(servers.s3.read_state, project.project, buckets) if has_s3 else None
         reading_secrets = pool.submit(servers.secrets.state, project.project)
         mysql = read_database(servers, schemas)
+        if machines.require_engine(servers, mysql):
+            mysql = servers.mysql.read_state()
         pipeline, inventory = servers.mysql.read_pipeline(schemas)
         s3 = reading_s3.result() if reading_s3 else S3State()
         require_buckets(servers, frozenset(buckets) - s3.buckets.keys())
@@ -472,7 +479,7 @@ def _entries(rights: Rights, ended: Ended) -> Mapping[str, tuple[str, ...]]:
 
 
 def _unmanaged(servers: Servers, found: MysqlState) -> tuple[str, ...]:
-    system = {"mysql.infoschema", "mysql.session", "mysql.sys", servers.site.mysql.user}
+    system = {"mysql.infoschema", "mysql.session", "mysql.sys", servers.site.mysql.user, ENGINE}
     if servers.site.mysql_root is not None:
         system.add(servers.site.mysql_root.user)
     return tuple(

@@ -7,12 +7,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 
+from djops.compile.sql import quote_account, quote_string
+from djops.compile.vault import DATABASE
 from djops.errors import ApplyError, ConflictError
 from djops.plan.change import Change, Plan
 from djops.plan.mysql_changes import CHANGED_FACT, PASSWORD_FIELD, STATE_FACT
 from djops.plan.operations import (
     AwsCall,
+    ConnectEngine,
     EndSession,
+    ForgetFields,
     KeepKey,
     KeepNextPassword,
     MarkSecret,
@@ -176,6 +180,10 @@ def execute(servers: Servers, operation: Operation) -> None:
                 _keep_key(servers, operation.keep_key, answer["AccessKey"])
         case VaultCall():
             servers.secrets.run(operation)
+        case ConnectEngine():
+            _connect_engine(servers, operation)
+        case ForgetFields():
+            _forget_fields(servers, operation)
         case StorePassword():
             if operation.field == NEXT_FIELD:
                 _store_next_password(servers, operation)
@@ -214,6 +222,22 @@ def _store_password(servers: Servers, operation: StorePassword) -> None:
     stored = servers.secrets.read_secret(operation.path)
     if stored is None or PASSWORD_FIELD not in stored.fields:
         servers.secrets.merge_secret(operation.path, fresh)
+
+
+def _connect_engine(servers: Servers, operation: ConnectEngine) -> None:
+    password = passwords.generate()
+    account = quote_account(*operation.account)
+    servers.mysql.query(f"ALTER USER {account} IDENTIFIED BY {quote_string(password)} REQUIRE SSL")
+    body = {**operation.settings, "password": password}
+    servers.secrets.request("POST", f"{DATABASE}/config/{operation.name}", body)
+    # From here on nobody but the secrets server knows it.
+    servers.secrets.request("POST", f"{DATABASE}/rotate-root/{operation.name}")
+
+
+def _forget_fields(servers: Servers, operation: ForgetFields) -> None:
+    if servers.secrets.read_metadata(operation.path) is not None:
+        servers.secrets.merge_secret(operation.path, dict.fromkeys(operation.fields))
+        _note(servers, operation.path, dict.fromkeys(operation.facts, ""))
 
 
 def _store_next_password(servers: Servers, operation: StorePassword) -> None:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from djops.compile.machines import credentials_path
 from djops.compile.vault import secret_path
 from djops.errors import ConfigError, DjopsError, NotManagedError, UsageError
 from djops.model.nearest import advice
@@ -64,9 +65,16 @@ def shared_settings(site: Site) -> dict[str, Any]:
     return {"database": database, "stores": {"default": next(iter(stores)), **stores}}
 
 
-def secret_names(project: Project) -> tuple[str, ...]:
-    """Name the secrets a principal has, which are the names of the files too."""
+def secret_names(project: Project, principal: str = "") -> tuple[str, ...]:
+    """Name the secrets a principal has, which are the names of the files too.
+
+    Args:
+        project: The project.
+        principal: The person or service; some services get database credentials elsewhere.
+    """
     keys = [f"stores.{store}.{key}" for store in project.stores for key in ("access_key", "secret_key")]
+    if principal in project.services and credentials_path(project, principal):
+        return tuple(keys)
     return ("database.user", "database.password", *keys)
 
 
@@ -88,14 +96,15 @@ def read(site: Site, principal: str) -> Mapping[str, str]:
     with Secrets(site.secrets) as secrets:
         stored = secrets.read_secret(secret_path(site.project, principal))
     fields = stored.fields if stored else {}
-    missing = [name for name in secret_names(site.project) if not fields.get(name)]
+    names = secret_names(site.project, principal)
+    missing = [name for name in names if not fields.get(name)]
     if missing:
         raise DjopsError(
             f"{principal} lacks {', '.join(missing)}" if fields else f"{principal} has no credentials yet",
             code="E_NO_CREDENTIALS",
             hint="`djops apply` makes what is missing",
         )
-    return {name: fields[name] for name in secret_names(site.project)}
+    return {name: fields[name] for name in names}
 
 
 def require_principal(project: Project, principal: str) -> None:

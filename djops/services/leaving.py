@@ -29,7 +29,7 @@ from djops.model.yamltree import parse
 from djops.plan.mysql_changes import DropAccount
 from djops.plan.operations import AwsCall, EndSession, Sql, VaultCall
 from djops.plan.s3_changes import DeletePrincipal
-from djops.services import access, project, trying, welcome
+from djops.services import access, machines, project, trying, welcome
 from djops.services.access import Servers, Wanted
 from djops.services.journal import Cause, note
 from djops.services.onboarding import Decide, step_by_step
@@ -408,11 +408,13 @@ def _leave_mysql(servers: Servers, loaded: Loaded, leaver: Leaver) -> None:
     ended = servers.mysql.end_sessions(leaver.who)
     if ended:
         leaver.did("mysql", f"{ended} session{'s' * (ended != 1)} ended")
-    for one in job_tables.reserved(servers.mysql, loaded.graph.schemas, leaver.who):
-        job_tables.release(servers.mysql, one, leaver.who)
-        leaver.did("mysql", f"reserved jobs released: {one}")
+    leases = [name for name, one in state.leases.items() if (one.project, one.service) == (mine, leaver.who)]
+    for user in (leaver.who, *(name.user for name in leases)):
+        for one in job_tables.reserved(servers.mysql, loaded.graph.schemas, user):
+            job_tables.release(servers.mysql, one, user)
+            leaver.did("mysql", f"reserved jobs released: {one}")
     _pass_definers_on(servers, loaded, leaver, accounts)
-    for name in accounts:
+    for name in (*accounts, *(one for one in leases if one in state.accounts)):
         for operation in DropAccount(name=name, account=state.accounts[name], why=()).operations():
             access.execute(servers, operation)
         # A session that was opened while the account was there outlives it.
@@ -481,6 +483,8 @@ def _leave_secrets(servers: Servers, loaded: Loaded, leaver: Leaver) -> None:
     if policy in servers.secrets.state(loaded.project.project).policies:
         access.execute(servers, VaultCall("DELETE", f"sys/policies/acl/{policy}"))
         leaver.did("secrets", f"policy {policy} deleted")
+    for path in machines.forget(servers, loaded.project, leaver.who):
+        leaver.did("secrets", f"{path} deleted, and whatever it gave ended")
     if not welcome.end_link(servers.secrets, path):
         leaver.tellings.append("djops may not end her welcome link: it ends by itself, and opens nothing")
     try:

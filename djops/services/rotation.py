@@ -20,7 +20,7 @@ from djops.plan.rotation import (
     rotated_key,
 )
 from djops.plan.s3_changes import KEY_FACT
-from djops.services import access
+from djops.services import access, machines
 from djops.services.access import Servers, Standing, Wanted
 
 
@@ -67,7 +67,9 @@ def begin(servers: Servers, wanted: Wanted, names: Sequence[str], until: str = "
     for who in chosen:
         account, path, facts = _of(servers, wanted, standing, who)
         there = found.mysql.accounts[account]
-        if not there.rotating:
+        if there.engine:
+            changes += machines.renew(wanted.project, who, why)
+        elif not there.rotating:
             changes.append(RotatePassword(name=account, account=there, secret=path, until=until, why=why))
         key = facts.get(KEY_FACT, "")
         if wanted.project.stores and key and not rotated_key(facts):
@@ -168,7 +170,15 @@ def _not_settled(servers: Servers, wanted: Wanted, standing: Standing) -> frozen
     """Name whose account, password or key is missing, unknown or somebody else's."""
     found = set()
     plan = access.plan_of(servers, wanted, standing)
-    kinds = {"CreateAccount", "SetPassword", "HandOutPassword", "DiscardPassword", "CreateKey", "DeleteKey"}
+    kinds = {
+        "CreateAccount",
+        "EntrustPassword",
+        "SetPassword",
+        "HandOutPassword",
+        "DiscardPassword",
+        "CreateKey",
+        "DeleteKey",
+    }
     for change in plan.changes:
         if type(change).__name__ in kinds:
             name = getattr(change, "name")  # noqa: B009  each of these kinds has one

@@ -130,7 +130,8 @@ def audit(
 def _missing(sight: _Sight) -> Iterator[SecretFinding]:
     for who in sight.wanted.project.principals:
         held = sight.fields.get(sight.path(who), {})
-        lacking = [name for name in credentials.secret_names(sight.wanted.project) if not held.get(name)]
+        names = credentials.secret_names(sight.wanted.project, who)
+        lacking = [name for name in names if not held.get(name)]
         if lacking:
             found = sight.standing.found
             there = sight.account(who) in found.mysql.accounts and (

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from djops.plan.change import Change, Plan
-from djops.plan.mysql_changes import DiscardPassword, SetPassword
+from djops.plan.mysql_changes import DiscardPassword, EntrustPassword, SetPassword
 from djops.plan.rotation import FinishRotation, RetireKey
 from djops.plan.s3_changes import CreateKey, CreatePrincipal, DeleteKey
-from djops.plan.vault import ForgetSecret, WritePolicy
+from djops.plan.vault import ConnectDatabase, ForgetSecret, WritePolicy, WriteSettings
 from djops.services import access
 from djops.services.access import Servers, Wanted
 
@@ -21,6 +21,9 @@ _ABOUT_SECRETS = (
     RetireKey,
     WritePolicy,
     ForgetSecret,
+    EntrustPassword,
+    ConnectDatabase,
+    WriteSettings,
 )
 
 

@@ -12,6 +12,7 @@ from djops.errors import UsageError
 from djops.model.graph import TableName
 from djops.model.nearest import advice
 from djops.model.roles import Capability
+from djops.plan.leases import stand_for_services
 from djops.proof.cells import (
     MysqlAsk,
     S3Ask,
@@ -192,8 +193,9 @@ class _Asking:
         free = (
             set[str]() if found.s3 is None else {name for name in found.s3.users() if name not in principals}
         )
+        leases = stand_for_services(self.wanted.project, found.mysql.catalog)
         for account in found.mysql.accounts():
-            if account not in ours:
+            if account not in ours | leases:
                 name = str(account) if account.user else f"(anonymous)@{account.host}"
                 user = name if name in free else None
                 free.discard(name)

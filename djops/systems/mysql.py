@@ -17,6 +17,7 @@ import pymysql
 import pymysql.cursors
 from pymysql.constants import CR, ER
 
+from djops.compile.machines import LEASES
 from djops.compile.mysql import Inventory
 from djops.compile.mysql_manager import (
     EVENT_SCHEMA,
@@ -26,7 +27,17 @@ from djops.compile.mysql_manager import (
     grant_tables,
     missing_grants,
 )
-from djops.compile.mysql_state import Account, AccountId, Edge, Event, Held, MysqlCatalog, MysqlState, Scope
+from djops.compile.mysql_state import (
+    Account,
+    AccountId,
+    Edge,
+    Event,
+    Held,
+    Lease,
+    MysqlCatalog,
+    MysqlState,
+    Scope,
+)
 from djops.compile.sql import quote_account
 from djops.errors import AccessDeniedError, ApplyError, DjopsError, LockedError, ServerUnavailableError
 from djops.model.graph import PipelineGraph, TableName
@@ -267,7 +278,30 @@ class Mysql:
         )
         held_by = {held: frozenset(names) for held, names in privileges.items()}
         events = self._events(held_by)
-        return MysqlState(accounts, held_by, edges, defaults, dict(read_routines(self)), events)
+        leases = self._leases() if any(one.kind == "lease" for one in accounts.values()) else {}
+        return MysqlState(accounts, held_by, edges, defaults, dict(read_routines(self)), events, leases)
+
+    def _leases(self) -> dict[AccountId, Lease]:
+        """Read what is noted of accounts that the secrets server made."""
+        try:
+            rows = self.query(
+                f"SELECT user, host, project, service, ends < UTC_TIMESTAMP() FROM {EVENT_SCHEMA}.{LEASES}"
+            )
+        except (AccessDeniedError, ApplyError):
+            return {}
+        return {
+            AccountId(user, host): Lease(project, service, bool(over))
+            for user, host, project, service, over in rows
+        }
+
+    def procedures(self) -> dict[str, str]:
+        """Return the bodies of the stored procedures in djops' schema that its account may see, by name."""
+        rows = self.query(
+            "SELECT ROUTINE_NAME, ROUTINE_DEFINITION FROM information_schema.ROUTINES "
+            "WHERE ROUTINE_SCHEMA = %s AND DEFINER = CURRENT_USER() AND SECURITY_TYPE = 'DEFINER'",
+            (EVENT_SCHEMA,),
+        )
+        return {str(name): str(body or "") for name, body in rows}
 
     def _events(self, privileges: Mapping[Held, frozenset[str]]) -> Mapping[str, Event] | None:
         """Read the events in djops' own schema, or ``None`` where it can keep none."""
@@ -517,7 +551,7 @@ def _account(
     mark = _mark(text)
     kind = mark.get("kind")
     return Account(
-        kind=kind if kind in ("role", "person", "service") else None,
+        kind=kind if kind in ("role", "person", "service", "lease") else None,
         project=mark.get("project"),
         locked=locked == "Y",
         require_tls=bool(tls),
@@ -529,6 +563,7 @@ def _account(
         expired=expired == "Y",
         adopted=bool(mark.get("adopted")),
         rotating=bool(mark.get("rotating")),
+        engine=str(mark.get("engine") or ""),
     )
 
 

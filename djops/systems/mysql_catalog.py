@@ -56,6 +56,7 @@ def read_catalog(server: Mysql) -> MysqlCatalog:
         restrictions=restrictions,
         routines=state.routines,
         events=state.events,
+        leases=state.leases,
         proxies=_proxies(server),
         passed_on=frozenset(
             (AccountId(user, host), privilege)

@@ -28,7 +28,7 @@ from urllib3.response import BaseHTTPResponse
 from urllib3.util.retry import Retry
 
 from djops.compile.secrets_state import SecretsState
-from djops.compile.vault import MOUNT, policy_name
+from djops.compile.vault import DATABASE, MOUNT, policy_name
 from djops.compile.vault_manager import (
     TOKEN_ROLE,
     example_paths,
@@ -46,6 +46,9 @@ THREADS = 8
 
 SECTIONS = ("people", "services")
 """Below each project's path."""
+
+_SETTINGS = ("auth/approle/role", f"{DATABASE}/roles", f"{DATABASE}/static-roles")
+"""Where services' log-ins are, and what the database engine makes for them."""
 
 _MERGE_ATTEMPTS = 5
 
@@ -452,19 +455,42 @@ class Secrets:
             project: Name of the project.
 
         Returns:
-            Its policies, and for each secret that can be read the facts beside it.
+            Its policies, for each secret that can be read the facts beside it, and the settings of services'
+            log-ins and of what the database engine makes for them.
 
         Raises:
             DjopsError: As :meth:`request`.
         """
         self._ensure_token()
-        with ThreadPoolExecutor(max_workers=1 + len(SECTIONS)) as pool:
+        with ThreadPoolExecutor(max_workers=1 + len(SECTIONS) + len(_SETTINGS)) as pool:
             policies = pool.submit(self.read_policies, policy_name(project, ""))
+            settings = pool.map(lambda path: self._settings_below(path, policy_name(project, "")), _SETTINGS)
             sections = pool.map(lambda section: self._facts_below(f"{project}/{section}"), SECTIONS)
             secrets = {path: facts for section in sections for path, facts in section.items()}
             found = policies.result()
+            below = tuple(settings)
         mine = {name: text for name, text in found.items() if not is_another_projects(project, name, text)}
-        return SecretsState(policies=mine, secrets=secrets)
+        others = found.keys() - mine.keys()
+        own = {
+            path: value
+            for listed in below
+            for path, value in (listed or {}).items()
+            if path.rpartition("/")[2] not in others
+        }
+        return SecretsState(policies=mine, secrets=secrets, settings=None if below[0] is None else own)
+
+    def _settings_below(self, path: str, prefix: str) -> dict[str, Mapping[str, Any]] | None:
+        """Read what is configured for services, ``None`` where the server was set up without that."""
+        try:
+            answer = self._send("LIST", path, None)
+        except _RefusedError as error:
+            if error.status in (HTTPStatus.NOT_FOUND, HTTPStatus.FORBIDDEN):
+                return None if error.status == HTTPStatus.FORBIDDEN else {}
+            raise self._explained(error, "LIST", path) from None
+        names = [str(name) for name in (answer or {}).get("data", {}).get("keys", ())]
+        chosen = [f"{path}/{name}" for name in names if name.startswith(prefix)]
+        answers = _concurrently(lambda one: self.request("GET", one), chosen)
+        return {one: dict(found["data"]) for one, found in answers.items() if found is not None}
 
     def _facts_below(self, path: str) -> dict[str, Mapping[str, str]]:
         details = self._details(f"{MOUNT}/detailed-metadata/{path}")
@@ -546,11 +572,26 @@ class Secrets:
                 code="E_NO_CREDENTIALS",
                 hint="`djops apply` makes what is missing",
             )
-        where = f"{MOUNT}/data/{path}"
+        return self.wrap("GET", f"{MOUNT}/data/{path}", seconds)
+
+    def wrap(self, method: str, path: str, seconds: int) -> Wrapped:
+        """Put an answer behind a token that can be used once, without reading it here.
+
+        Args:
+            method: ``GET`` or ``POST``.
+            path: API path.
+            seconds: How long the token is good for.
+
+        Returns:
+            The token, which does not end with djops' own.
+
+        Raises:
+            DjopsError: As :meth:`request`.
+        """
         try:
-            answer = self._send("GET", where, None, wrap=seconds) or {}
+            answer = self._send(method, path, None, wrap=seconds) or {}
         except _RefusedError as error:
-            raise self._explained(error, "GET", where) from None
+            raise self._explained(error, method, path) from None
         about = answer["wrap_info"]
         return Wrapped(
             Secret(about["token"]),
@@ -707,7 +748,8 @@ class Secrets:
             hint = f"{lacks}; docs/secrets-server.md has the whole policy"
             return AccessDeniedError(f"djops may not {method} {path}", where=where, hint=hint)
         if error.no_route:
-            return self._no_engine(f"the server has nothing at {path}")
+            kind = f"{DATABASE} database" if path.startswith(DATABASE) else ""
+            return self._no_engine(f"the server has nothing at {path}", kind)
         if status == HTTPStatus.SERVICE_UNAVAILABLE:
             return ServerUnavailableError("the secrets server is sealed", where=where, hint="unseal it")
         if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
@@ -716,12 +758,12 @@ class Secrets:
             return ConflictError(f"somebody else changed {path} meanwhile", where=where, hint="try again")
         return DjopsError(f"{method} {path} was refused: {said or status}", where=where, code="E_SECRETS")
 
-    def _no_engine(self, message: str) -> DjopsError:
+    def _no_engine(self, message: str, kind: str = "") -> DjopsError:
         return DjopsError(
             message,
             where=self._connection.address,
             code="E_SECRETS",
-            hint=f"have its administrator run: bao secrets enable -path={MOUNT} -version=2 kv",
+            hint="have its administrator run: bao secrets enable -path=" + (kind or f"{MOUNT} -version=2 kv"),
         )
 
     def _unreachable(self, error: Exception) -> ServerUnavailableError:

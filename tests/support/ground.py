@@ -37,10 +37,13 @@ class Ground:
     graph: PipelineGraph
     wanted: Wanted
 
-    def people(self, people: People, today: dt.date = DAY) -> None:
+    def people(
+        self, people: People, today: dt.date = DAY, services: Mapping[str, Mapping[str, Any]] | None = None
+    ) -> None:
         """Change what is wanted; nothing is applied yet."""
         grants = {name: {"grants": [dict(grant) for grant in held]} for name, held in people.items()}
-        project = Project.model_validate(self.servers.site.project.model_dump() | {"people": grants})
+        wanted = {"people": grants, "services": dict(services or {})}
+        project = Project.model_validate(self.servers.site.project.model_dump() | wanted)
         self.servers.site = replace(self.servers.site, project=project)
         self.wanted = Wanted.of(project, self.graph, today)
 

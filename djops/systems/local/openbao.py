@@ -23,7 +23,7 @@ import ssl
 from pathlib import Path
 from typing import Any, ClassVar
 
-from djops.compile.vault import MOUNT
+from djops.compile.vault import DATABASE, MOUNT
 from djops.compile.vault_manager import MANAGER, TOKEN_ROLE, approle, manager_policy, token_role
 from djops.errors import DjopsError
 from djops.systems import process
@@ -257,6 +257,7 @@ class OpenBaoServer:
         role_id, secret_id = (_from_file(self._first_start / name) for name in (_ROLE_ID, _SECRET_ID))
         requests: dict[str, tuple[str, dict[str, Any]]] = {
             "mount": (f"sys/mounts/{MOUNT}", {"type": "kv", "options": {"version": "2"}}),
+            "database": (f"sys/mounts/{DATABASE}", {"type": "database"}),
             "policy": (f"sys/policies/acl/{MANAGER}", {"policy": manager_policy()}),
             "token-role": (f"auth/token/roles/{TOKEN_ROLE}", token_role()),
             "approle": ("sys/auth/approle", {"type": "approle"}),
