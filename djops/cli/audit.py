@@ -60,7 +60,10 @@ def command(
     djops.yaml and off the servers, after the plan was shown. `djops audit setup` switches on what the
     servers can write down about log-ins and requests, and tells what they cannot.
 
-    Exit status: 0 done, 1 error, 2 with --exit-code: something asks for attention.
+    While a server is down the report is made of what can be read, and says what it lacks.
+
+    Exit status: 0 done, 1 error, 2 a server could not be read, or with --exit-code: something asks for
+    attention.
     """
     chosen = _formats(forms, to)
     if action == "setup":
@@ -111,9 +114,10 @@ def _report(
         found = audit.gather(servers, wanted, policy, start, out.progress)
         files = _files(found, to, forms)
         if files:
-            audit.keep(servers, found, files, out.reason)
+            # The next one tells what changed since the last that could tell it.
+            audit.keep(servers, found, files, out.reason, told="mysql" not in found.down)
     data = {**texts.as_data(found), "files": [str(path) for path in files]}
-    findings = strict and not found.is_clean
+    findings = bool(found.unread) or (strict and not found.is_clean)
     if forms and to is None and not out.json:
         out.emit(data, texts.rendered(found, forms[0]), findings=findings)
         return

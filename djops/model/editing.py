@@ -96,22 +96,6 @@ def add_principal(project: Project, section: Section, name: str, email: str | No
     return [SetValue((section, name), {**({"email": email} if email else {}), "grants": []})]
 
 
-def remove_principal(project: Project, name: str) -> list[Edit]:
-    """Remove a person or a service with all rights.
-
-    Args:
-        project: The project.
-        name: The account name.
-
-    Returns:
-        The edits.
-
-    Raises:
-        UsageError: ``E_UNKNOWN_PRINCIPAL``.
-    """
-    return [Remove((section_of(project, name), name))]
-
-
 def grant_data(grant: Grant) -> dict[str, Any]:
     """Return a grant as the file holds it: one schema as a text, and only what is not the default."""
     data: dict[str, Any] = {"role": grant.role, "on": grant.on[0] if len(grant.on) == 1 else list(grant.on)}

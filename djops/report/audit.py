@@ -136,12 +136,14 @@ def as_data(audit: Audit) -> dict[str, Any]:
         "version": audit.version,
         "since": audit.since or None,
         "clean": audit.is_clean,
+        "complete": not audit.unread,
+        "unread": [asdict(one) for one in audit.unread],
         "counts": counted(audit.findings),
         "findings": [asdict(one) for one in audit.findings],
         "access": matrix_texts.as_data(audit.holdings),
         "grants": [asdict(one) for one in audit.grants],
         "proof": {
-            "agrees": verdict.agrees,
+            "agrees": verdict.agrees if verdict.counts else None,
             "compared": {system: asdict(count) for system, count in verdict.counts.items()},
             "disagreements": [{**asdict(one), "cell": one.cell._asdict()} for one in verdict.disagreements],
             "theorems": dict(verdict.theorems),
@@ -217,6 +219,7 @@ def as_markdown(audit: Audit) -> str:
         f"Environment {_md(audit.environment)}, {audit.made_at}, by {_md(audit.made_by)}, "
         f"djops {audit.version}.",
         "",
+        *(f"**{_md(line)}**\n" for line in unread_lines(audit)),
         f"**{verdict_line(audit)}** " + ", ".join(f"{number} {name}" for name, number in counts.items()),
         "",
         "## Findings",
@@ -281,13 +284,27 @@ def verdict_line(audit: Audit) -> str:
     return f"{open_ones} finding{'s ask' if open_ones > 1 else ' asks'} for attention."
 
 
+def unread_lines(audit: Audit) -> list[str]:
+    """Say what the report lacks.
+
+    Args:
+        audit: The report.
+    """
+    return [
+        f"Incomplete: the {TITLES[one.system]} could not be read ({one.why}). Missing: {one.what}."
+        for one in audit.unread
+    ]
+
+
 def proof_lines(audit: Audit) -> list[str]:
     """Say what was compared, and what it came to.
 
     Args:
         audit: The report.
     """
-    verdict, lines = audit.verdict, []
+    verdict, lines = audit.verdict, list[str]()
+    if not verdict.counts:
+        return ["Nothing was compared: the database could not be read."]
     for system, count in verdict.counts.items():
         lines.append(f"{TITLES[system]}: {count.cells} cells compared by {count.questions} questions.")
     lines.append(f"Cells in which servers and djops.yaml disagree: {len(verdict.disagreements)}.")
@@ -328,6 +345,7 @@ def as_html(audit: Audit) -> str:
         audit=audit,
         counts=counted(audit.findings),
         verdict=verdict_line(audit),
+        unread=unread_lines(audit),
         rows=rows,
         strengths=[name for name, _ in STRENGTHS],
         listed=lambda extents: ", ".join(
@@ -395,12 +413,15 @@ def summary(audit: Audit, *, coloured: bool = False) -> str:
     lines += [*([""] if lines else []), *proof_lines(audit)]
     checked = audit.verified.checked
     whole = "broken" if checked.faults else "whole"
-    lines.append(
-        f"Journal: {checked.rows} rows, the chain is {whole}; {len(audit.deeds)} deeds {audit.since_why}."
-    )
+    if "mysql" in audit.down:
+        lines.append(f"Journal: not read; {audit.verified.waiting} rows wait on this machine.")
+    else:
+        lines.append(
+            f"Journal: {checked.rows} rows, the chain is {whole}; {len(audit.deeds)} deeds {audit.since_why}."
+        )
     silent = [f"{TITLES[one.system]}: {one.what}" for one in audit.records.sources if not one.recorded]
     lines += [f"Not recorded by {printable(one)}" for one in silent]
-    return "\n".join([*lines, "", verdict_line(audit)])
+    return "\n".join([*lines, "", *unread_lines(audit), verdict_line(audit)])
 
 
 def setup_text(switches: Sequence[Switch]) -> str:

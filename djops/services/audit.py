@@ -15,13 +15,14 @@ from djops import __version__
 from djops.errors import ConfigError, DjopsError
 from djops.model.audit import AuditFinding, AuditPolicy
 from djops.model.journal import Entry
-from djops.services import audit_records, drift, evidence, log, secrets_audit, verify, who
+from djops.proof.iam_reader import IamReader
+from djops.services import audit_reading, audit_records, log, who
 from djops.services.access import Servers, Wanted
 from djops.services.audit_findings import Facts, Findings, grants_of
+from djops.services.audit_reading import Unread
 from djops.services.audit_records import Records
 from djops.services.journal import Cause, note
 from djops.services.log import Deed, Verified
-from djops.services.secrets_audit import SecretFinding
 from djops.services.verify import Verdict
 from djops.services.who import Holding
 from djops.systems import journal as local
@@ -92,6 +93,7 @@ class Audit:
         verified: Whether the journal is whole.
         deeds: What was changed since, the newest first.
         records: What the servers recorded.
+        unread: What the report lacks, as a server was down.
     """
 
     project: str
@@ -110,6 +112,12 @@ class Audit:
     verified: Verified
     deeds: tuple[Deed, ...]
     records: Records
+    unread: tuple[Unread, ...] = ()
+
+    @property
+    def down(self) -> frozenset[str]:
+        """The systems that could not be read."""
+        return frozenset(one.system for one in self.unread)
 
     @property
     def is_clean(self) -> bool:
@@ -124,7 +132,7 @@ def gather(
     since: dt.datetime | None = None,
     progress: Progress | None = None,
 ) -> Audit:
-    """Look at everything that a report tells; change nothing.
+    """Look at everything that a report tells, as far as the servers answer; change nothing.
 
     Args:
         servers: The servers.
@@ -134,39 +142,27 @@ def gather(
         progress: Who wants to know.
 
     Raises:
-        DjopsError: A server does not answer.
+        DjopsError: A server refuses what djops needs.
     """
     told, site, now = progress or Silent(), servers.site, dt.datetime.now(dt.UTC)
-    with told.step("Reading the servers"):
-        found = evidence.gather(servers, wanted)
-        report = drift.look(servers, wanted)
-        keys, partitioned = _keys(servers, found), list(_partitions(servers, wanted))
-    with told.step("Comparing"):
-        passwords = evidence.look_at_passwords(site)
-        verdict = verify.compare(found, verify.Choice(), verify.STATIC, None, passwords)
-        holdings = who.matrix(wanted, (), found)
+    with told.step("Reading and comparing"):
+        read = audit_reading.read(servers, wanted)
+        store = read.found.s3 if read.found else None
+        keys, partitioned = _keys(servers, store), list(_partitions(servers, wanted))
+        # Without the object store the servers' half of a cell cannot be told.
+        holdings = who.matrix(wanted, (), None if "s3" in read.down else read.found)
     with told.step("Reading the journal and the servers' own records"):
-        with suppress(DjopsError):
-            servers.journal.catch_up()
-        entries, verified = list(servers.journal.read()), log.verify(servers.journal, site.lab)
+        entries, verified = audit_reading.journal(servers.journal, site.lab)
         start, why = (since, "as asked") if since else _last_report(entries)
-        users = found.s3.catalog.users if found.s3 else {}
+        if "mysql" in read.down:
+            why = "are not known: the journal could not be read"
+        users = store.catalog.users if store else {}
         names = {user.user_id: name for name, user in users.items() if user.user_id}
         records = audit_records.look(site, start, policy.limits.log_megabytes, names)
     with told.step("Judging secrets"):
-        judged, unjudged = _secrets(servers, wanted)
+        judged, unjudged = audit_reading.secrets(servers, wanted)
     facts = Facts(
-        found,
-        holdings,
-        verdict,
-        report.drift,
-        verified,
-        records.seen,
-        keys,
-        partitioned,
-        now,
-        judged,
-        unjudged,
+        wanted, site, read, holdings, verified, records.seen, keys, partitioned, now, judged, unjudged
     )
     return Audit(
         project=wanted.project.project,
@@ -179,12 +175,13 @@ def gather(
         schemas=tuple(dict.fromkeys(one.schema for one in holdings)),
         holdings=tuple(holdings),
         grants=tuple(lines_of(wanted, records)),
-        verdict=verdict,
+        verdict=read.verdict,
         live=_live(entries),
         findings=Findings(policy).all_of(facts),
         verified=verified,
         deeds=log.deeds(entries, log.Wanted(start))[::-1],
         records=records,
+        unread=read.unread,
     )
 
 
@@ -207,17 +204,9 @@ def _live(entries: Sequence[Entry]) -> LiveRun | None:
     return None
 
 
-def _secrets(servers: Servers, wanted: Wanted) -> tuple[Sequence[SecretFinding], str]:
-    """Judge the secrets; where djops may not read them, say why."""
-    try:
-        return secrets_audit.audit(servers, wanted).findings, ""
-    except DjopsError as error:
-        return (), error.message
-
-
-def _keys(servers: Servers, found: evidence.Evidence) -> Mapping[tuple[str, str], dt.datetime]:
+def _keys(servers: Servers, store: IamReader | None) -> Mapping[tuple[str, str], dt.datetime]:
     """Ask when each access key was made; a store that does not tell is asked in vain."""
-    if found.s3 is None:
+    if store is None:
         return {}
 
     def ask(name: str) -> list[tuple[tuple[str, str], dt.datetime]]:
@@ -228,7 +217,7 @@ def _keys(servers: Servers, found: evidence.Evidence) -> Mapping[tuple[str, str]
         return [((name, key["AccessKeyId"]), key["CreateDate"]) for key in keys if key.get("CreateDate")]
 
     with ThreadPoolExecutor(8) as pool:
-        return dict(pair for pairs in pool.map(ask, found.s3.users()) for pair in pairs)
+        return dict(pair for pairs in pool.map(ask, store.users()) for pair in pairs)
 
 
 def _partitions(servers: Servers, wanted: Wanted) -> Iterator[tuple[str, str]]:

@@ -14,12 +14,14 @@ from djops.compile.sql import quote_account
 from djops.model.audit import SEVERITIES, AuditFinding, AuditPolicy, Severity
 from djops.model.project import Grant, Project
 from djops.model.roles import Capability, RoleModel
-from djops.plan.drift_kinds import Drift
 from djops.proof.theorems import Violation
+from djops.services.access import Wanted
+from djops.services.audit_reading import Reading
 from djops.services.audit_records import Seen
 from djops.services.evidence import Evidence
 from djops.services.log import Verified
 from djops.services.secrets_audit import SecretFinding
+from djops.services.site import Site
 from djops.services.verify import Verdict
 from djops.services.who import Holding
 
@@ -47,6 +49,7 @@ _NOT_BY_THEOREM = frozenset(
 )
 """Kinds of traps that no theorem is about."""
 
+_TITLES = {"mysql": "database", "s3": "object store", "secrets": "secrets server"}
 _STALE = "STALE"
 """What is told of the age of passwords and keys is told here, of everybody's."""
 
@@ -58,10 +61,10 @@ class Facts:
     """All that findings are made of.
 
     Attributes:
-        found: The servers and the model.
+        wanted: What the project file wants.
+        site: The environment.
+        read: What the servers hold, as far as it could be read, compared with that.
         holdings: Who can do what.
-        verdict: The comparison of both.
-        drift: What is not as it should be.
         verified: Whether the journal is whole.
         seen: Who came, by the servers' own records.
         keys: When each access key was made, by user and key.
@@ -71,10 +74,10 @@ class Facts:
         unjudged: Why secrets could not be judged; empty when they were.
     """
 
-    found: Evidence
+    wanted: Wanted
+    site: Site
+    read: Reading
     holdings: Sequence[Holding]
-    verdict: Verdict
-    drift: Sequence[Drift]
     verified: Verified
     seen: Sequence[Seen]
     keys: Mapping[tuple[str, str], dt.datetime]
@@ -86,12 +89,17 @@ class Facts:
     @property
     def project(self) -> Project:
         """The project."""
-        return self.found.wanted.project
+        return self.wanted.project
 
     @property
     def roles(self) -> RoleModel:
         """The role model."""
-        return self.found.wanted.roles
+        return self.wanted.roles
+
+    @property
+    def verdict(self) -> Verdict:
+        """The comparison of servers and project file."""
+        return self.read.verdict
 
 
 class Findings:
@@ -110,24 +118,31 @@ class Findings:
         Args:
             facts: What there is.
         """
+        found = facts.read.found
         parts = (
+            self._unread(facts),
             self._theorems(facts),
             self._disagreements(facts),
             self._drift(facts),
-            self._traps(facts),
-            self._policies(facts),
+            *(() if found is None else self._of_catalogs(facts, found)),
             self._grants(facts),
             self._idle(facts),
-            self._old(facts),
-            self._unmanaged(facts),
-            self._hosts(facts),
+            self._wide(facts),
             self._workers(facts),
             self._partitions(facts),
             self._journal(facts),
             self._secrets(facts),
         )
-        found = dict.fromkeys(finding for part in parts for finding in part)
-        return tuple(sorted(found, key=lambda one: (SEVERITIES.index(one.severity), one.kind, one.who)))
+        made = dict.fromkeys(finding for part in parts for finding in part)
+        return tuple(sorted(made, key=lambda one: (SEVERITIES.index(one.severity), one.kind, one.who)))
+
+    def _of_catalogs(self, facts: Facts, found: Evidence) -> Iterator[Iterator[AuditFinding]]:
+        for make in (self._traps, self._policies, self._old, self._unmanaged, self._hosts):
+            yield make(facts, found)
+
+    def _unread(self, facts: Facts) -> Iterator[AuditFinding]:
+        for one in facts.read.unread:
+            yield self._make("UNREAD", _TITLES[one.system], f"{one.why}; this report lacks {one.what}")
 
     def _make(
         self,
@@ -168,7 +183,7 @@ class Findings:
             yield self._make("VERIFY", who, text, because, severity=severity)
 
     def _drift(self, facts: Facts) -> Iterator[AuditFinding]:
-        for one in facts.drift:
+        for one in facts.read.drift:
             text = f"{one.object}: {'; '.join(one.found)}"
             yield self._make(
                 "DRIFT",
@@ -180,20 +195,20 @@ class Findings:
                 title=f"drift: {one.kind}",
             )
 
-    def _traps(self, facts: Facts) -> Iterator[AuditFinding]:
-        catalog = facts.found.mysql.catalog
-        for trap in facts.found.mysql.traps():
+    def _traps(self, _facts: Facts, found: Evidence) -> Iterator[AuditFinding]:
+        catalog = found.mysql.catalog
+        for trap in found.mysql.traps():
             account = trap.account
             ours = account is not None and (
-                account in facts.found.keepers or getattr(catalog.accounts.get(account), "project", None)
+                account in found.keepers or getattr(catalog.accounts.get(account), "project", None)
             )
             # What is wrong with accounts of ours is drift, and told as such.
             if trap.kind in _NOT_BY_THEOREM and not ours:
                 who = str(account) if account else ""
                 yield self._make("TRAP", who, f"{who or 'the server'}: {trap.text}", (trap.kind,))
 
-    def _policies(self, facts: Facts) -> Iterator[AuditFinding]:
-        for one in facts.found.s3.warnings() if facts.found.s3 else ():
+    def _policies(self, _facts: Facts, found: Evidence) -> Iterator[AuditFinding]:
+        for one in found.s3.warnings() if found.s3 else ():
             yield self._make("IAM_OPEN" if one.fails_open else "IAM", "", str(one))
 
     def _grants(self, facts: Facts) -> Iterator[AuditFinding]:
@@ -221,35 +236,37 @@ class Findings:
             told = f"was last seen on {last[:10]}" if last else "was never seen"
             yield self._make("IDLE", who, f"{who} {told}, by what {', '.join(sorted(listening))} recorded")
 
-    def _old(self, facts: Facts) -> Iterator[AuditFinding]:
-        accounts = facts.found.mysql.catalog.accounts
-        for who, account in facts.found.accounts.items():
+    def _old(self, facts: Facts, found: Evidence) -> Iterator[AuditFinding]:
+        accounts = found.mysql.catalog.accounts
+        for who, account in found.accounts.items():
             changed = accounts[account].password_changed if account in accounts else ""
             age = (facts.now - _moment(changed)).days if changed else 0
             if age > self._limits.password_days:
                 yield self._make("OLD_PASSWORD", who, f"{who}'s database password is {age} days old")
         for (user, key), made in sorted(facts.keys.items()):
             age = (facts.now - made).days
-            if age > self._limits.key_days and user not in facts.found.iam_keepers:
+            if age > self._limits.key_days and user not in found.iam_keepers:
                 yield self._make("OLD_KEY", user, f"{user}'s access key {key} is {age} days old")
 
-    def _unmanaged(self, facts: Facts) -> Iterator[AuditFinding]:
+    def _unmanaged(self, facts: Facts, found: Evidence) -> Iterator[AuditFinding]:
         names = dict.fromkeys(one.who for one in facts.holdings if one.kind == "unmanaged")
-        others = set(others_of(facts.found))
+        others = set(others_of(found))
         for who in dict.fromkeys((*names, *sorted(others))):
             if who != "anybody":
                 reach = [h.schema for h in facts.holdings if h.who == who and not h.is_empty]
                 text = f"{who} has an account that djops did not make"
                 yield self._make("UNMANAGED", who, f"{text}, and reaches {', '.join(reach) or 'no schema'}")
 
-    def _hosts(self, facts: Facts) -> Iterator[AuditFinding]:
-        environment = facts.project.environments[facts.found.site.environment]
+    def _wide(self, facts: Facts) -> Iterator[AuditFinding]:
+        environment = facts.project.environments[facts.site.environment]
         if environment.target != "local" and environment.host_pattern == "%":
             text = "the accounts of djops.yaml may log in from any host: host_pattern is %"
             yield self._make("WIDE_HOST", "", text)
-        ours = set(facts.found.accounts.values())
-        for account in facts.found.mysql.accounts():
-            if account.host == "%" and account not in ours and account not in facts.found.keepers:
+
+    def _hosts(self, _facts: Facts, found: Evidence) -> Iterator[AuditFinding]:
+        ours = set(found.accounts.values())
+        for account in found.mysql.accounts():
+            if account.host == "%" and account not in ours and account not in found.keepers:
                 new = quote_account(account.user, "10.0.0.0/8")
                 mend = f"RENAME USER {quote_account(*account)} TO {new}, with your own network"
                 text = f"{account} may log in from any host"

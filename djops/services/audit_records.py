@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from djops.errors import DjopsError
+from djops.errors import DjopsError, ServerUnavailableError
 from djops.services.site import Site, local_lab
 from djops.systems import server_logs
 from djops.systems.connections import MysqlConnection
 from djops.systems.local.ceph import CephServer
-from djops.systems.local.mysql import MysqlServer
+from djops.systems.local.mysql import MysqlServer, can_be_had
 from djops.systems.local.openbao import OpenBaoServer
 from djops.systems.local.server import Lab
 from djops.systems.mysql import Mysql
@@ -145,7 +145,7 @@ def _from_logs(site: Site, lab: Lab | None, megabytes: int) -> Iterator[tuple[So
         lines, reason = server_logs.read_end(path, megabytes)
         found = list(read(lines))
         first = _first_time(lines)
-        on = _verbose(site.mysql_root) if system == "mysql" else bool(lines) or path.exists()
+        on = _verbose(_reader(site)) if system == "mysql" else bool(lines) or path.exists()
         note = f"since {first}" if first and on else "`djops audit setup` switches it on"
         yield Source(system, whats[system], on, f"{note}; {reason}" if reason and on else note), found, first
 
@@ -158,18 +158,25 @@ def _first_time(lines: Sequence[str]) -> str:
     return ""
 
 
-def _verbose(root: MysqlConnection | None) -> bool:
-    if root is None:
+def _verbose(connection: MysqlConnection) -> bool:
+    try:
+        with Mysql(connection) as server:
+            return int(server.query(_SETTINGS)[0][0]) >= _NOTES
+    except ServerUnavailableError:
         return False
-    with Mysql(root) as server:
-        return int(server.query(_SETTINGS)[0][0]) >= _NOTES
+
+
+def _reader(site: Site) -> MysqlConnection:
+    """Return root, where djops runs the database and root's password can be had; else djops' own account."""
+    root = site.mysql_root
+    return site.mysql if root is None or not can_be_had(root.password) else root
 
 
 def _connections(site: Site, events: Sequence[Event]) -> tuple[Source, list[Seen]]:
     """Ask the database who connected since it was started; what was refused is counted there as well."""
     what = "who connected, how often; not when"
     try:
-        with Mysql(site.mysql_root or site.mysql) as server:
+        with Mysql(_reader(site)) as server:
             if not server.query(_SETTINGS)[0][1]:
                 return Source("mysql", what, False, "`djops audit setup` switches it on"), []
             rows, uptime = server.query(_ACCOUNTS), int(server.query(_UPTIME)[0][0])

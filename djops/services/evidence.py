@@ -136,12 +136,13 @@ class Evidence:
         )
 
 
-def gather(servers: Servers, wanted: Wanted) -> Evidence:
+def gather(servers: Servers, wanted: Wanted, *, stores: bool = True) -> Evidence:
     """Read what both catalogs say, and what the model says of the same pipeline.
 
     Args:
         servers: The servers.
         wanted: What the project file wants.
+        stores: Whether to ask the object store at all.
 
     Returns:
         Both, for every principal of the project and everybody else on the servers.
@@ -150,7 +151,7 @@ def gather(servers: Servers, wanted: Wanted) -> Evidence:
         DjopsError: A server does not answer, or does not show its catalog to djops.
     """
     project, schemas = wanted.project, wanted.graph.schemas
-    buckets = [store.bucket for store in project.stores.values()]
+    buckets = [store.bucket for store in project.stores.values() if stores]
     with ThreadPoolExecutor(1) as pool:
         reading = pool.submit(servers.s3.read_catalog, buckets) if buckets else None
         state = servers.mysql.read_state()

@@ -10,13 +10,16 @@ from pathlib import Path
 
 from djops.compile.rights import compile_rights, is_expired
 from djops.errors import ApplyError, DjopsError
-from djops.model import editing
+from djops.model import editing, leaving
+from djops.model.editing import Edit
 from djops.model.project import Grant, Principal
+from djops.model.yamltree import parse
 from djops.plan.change import Plan
 from djops.services import access, project
 from djops.services.access import Applied, Wanted
 from djops.services.journal import Cause, note
 from djops.services.project import Edited, Loaded
+from djops.systems import projectfile
 from djops.systems.journal import digest
 from djops.systems.progress import Progress
 
@@ -100,7 +103,7 @@ def adding(project_file: Path, who: str, email: str | None, *, service: bool = F
 
 
 def removing(project_file: Path, who: str) -> Edited:
-    """Work out the removal of a person or service, with account, keys and credentials.
+    """Work out the removal of a person or service, with account, keys, credentials and places in teams.
 
     Args:
         project_file: The ``djops.yaml``.
@@ -112,7 +115,13 @@ def removing(project_file: Path, who: str) -> Edited:
     Raises:
         UsageError: ``E_UNKNOWN_PRINCIPAL``.
     """
-    return project.edit(project_file, lambda loaded: editing.remove_principal(loaded.project, who))
+    text = projectfile.read(project_file)
+
+    def decide(loaded: Loaded) -> list[Edit]:
+        teams = parse(text, projectfile.shown(project_file)).data.get("teams") or {}
+        return leaving.removal(loaded.project, who, teams)
+
+    return project.edit(project_file, decide)
 
 
 @contextmanager

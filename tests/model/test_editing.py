@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from djops.errors import UsageError
-from djops.model.editing import add_grant, add_principal, remove_grant, remove_principal, section_of
+from djops.model.editing import add_grant, add_principal, remove_grant, section_of
+from djops.model.leaving import removal
 from djops.model.project import Grant, Project
 from djops.systems.projectedit import _apply as apply
 
@@ -135,4 +136,4 @@ def test_unknown_people_are_named_with_the_nearest() -> None:
         add_principal(project(), "people", "worker")
     assert caught.value.code == "E_EXISTS"
     with pytest.raises(UsageError):
-        remove_principal(project(), "nobody")
+        removal(project(), "nobody", {})

@@ -15,14 +15,16 @@ from pathlib import Path
 
 import pytest
 
+from djops.compile.vault import policy_name
 from djops.errors import DjopsError
 from djops.services import arriving, credentials
 from djops.services.access import Servers
 from djops.services.site import open_site
 from djops.systems.connections import Secret
 from djops.systems.links import LinkServer
+from djops.systems.vault import Secrets
 from tests.conftest import LabUnderTest
-from tests.support.cli import PROGRAM, djops
+from tests.support.cli import PROGRAM, Run, djops
 from tests.support.demo import DemoUnderTest, demo_in, run_client
 
 LIST = "name;role;on;email\nnina;analyst;ephys;nina@example.org\nomar;viewer;imaging;omar@example.org\n"
@@ -188,6 +190,32 @@ def test_nothing_secret_is_in_a_command_line_or_a_log(
     for path in logs:
         text = path.read_text(errors="replace")
         assert not any(secret in text for secret in secrets), path
+
+
+def test_a_log_in_s_token_fetches_the_files_again(
+    up: DemoUnderTest, brought_in: Path, tmp_path: Path
+) -> None:
+    def welcome(option: str, secret: str) -> Run:
+        place = ("--page", str(brought_in / "pages" / "omar"), "--to", str(tmp_path))
+        done = subprocess.run(
+            [PROGRAM, "welcome", option, "-", *place, "--json"],
+            input=f"{secret}\n", capture_output=True, text=True, check=False, cwd=tmp_path,
+        )  # fmt: skip
+        return Run(done.returncode, done.stdout, done.stderr)
+
+    def token_of(who: str) -> str:
+        with Secrets(up.site.secrets) as session:
+            asked = {"policies": [policy_name("demo_lab", who)]}
+            made = session.request("POST", "auth/token/create/djops-principal", asked) or {}
+        return str(made["auth"]["client_token"])
+
+    for option, secret, code in (("--token", token_of("nina"), "E_LOGIN"), ("--login", "x", "E_NO_LOGIN")):
+        assert welcome(option, secret).answer["errors"][0]["code"] == code
+        assert not (tmp_path / ".secrets").exists()
+    for _ in range(2):  # unlike a link, which is used up
+        done = welcome("--token", token_of("omar"))
+        assert (done.status, done.answer["data"]["database"]["works"]) == (0, True), done.stdout
+    assert {path.name: path.read_text() for path in (tmp_path / ".secrets").iterdir()} == kept(up, "omar")
 
 
 def test_a_newer_link_ends_the_older(up: DemoUnderTest, brought_in: Path, tmp_path: Path) -> None:

@@ -17,13 +17,14 @@ from typing import Any
 import pymysql
 import pytest
 
-from djops.services import project
+from djops.services import access, project
 from djops.services.site import local_lab
 from djops.systems.local.ceph import CephServer
 from djops.systems.mysql import Mysql
 from tests.conftest import LabUnderTest
-from tests.support.cli import PROGRAM, Run, djops
+from tests.support.cli import PROGRAM, Run, djops, invoke
 from tests.support.demo import DemoUnderTest, demo_in
+from tests.support.outages import site_without
 
 SCRIPT = "<script>alert(1)</script>"
 SINS = (
@@ -107,6 +108,32 @@ def test_a_new_lab_is_clean(up: DemoUnderTest) -> None:
     assert data["journal"]["faults"] == [] and data["journal"]["log"]
     held = {(one["who"], one["schema"]): one["level"] for one in data["access"]}
     assert (held["alice", "ephys"], held["erin", "subject"]) == ("analyst", "admin")
+
+
+@pytest.mark.parametrize(
+    ("system", "compared"), [("mysql", set()), ("s3", {"mysql"}), ("secrets", {"mysql", "s3"})]
+)
+def test_a_server_that_is_down_is_named_and_the_rest_is_told(
+    up: DemoUnderTest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, system: str, compared: set[str]
+) -> None:
+    site = site_without(up.site, system)
+    monkeypatch.setattr(access, "open_site", lambda *_: site)
+    run = invoke(
+        "audit", "--to", tmp_path, "--format", "html,markdown", "--json", "-C", site.project_file.parent
+    )
+    data = run.answer["data"]
+    assert (run.status, run.answer["status"], data["complete"]) == (2, "findings", False), run.stdout
+    assert [one["system"] for one in data["unread"]] == [system]
+    found = findings(run)
+    assert {kind for kind, _ in found} <= {"UNREAD", "SECRETS", "T_UNKNOWN", "WAITING"}
+    assert sum(kind == "UNREAD" for kind, _ in found) == 1
+    assert set(data["proof"]["compared"]) == compared
+    assert (data["proof"]["agrees"] is None) is (system == "mysql")
+    assert data["proof"]["disagreements"] == [] and data["journal"]["faults"] == []
+    held = {(one["who"], one["schema"]): one["level"] for one in data["access"]}
+    assert held["alice", "ephys"] == "analyst"
+    for name in ("audit.html", "audit.md"):
+        assert "Incomplete: the " in (tmp_path / name).read_text()
 
 
 def test_every_sin_is_found_with_what_mends_it(sinful: tuple[Run, Path]) -> None:

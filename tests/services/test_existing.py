@@ -172,8 +172,10 @@ def prepare_database(place: Place) -> None:
     password = passwords.generate()
     write_private(place.directory / "secrets" / "mysql-password", password)
     statements = replaced(block(PAGE, "sql"), {"a-long-random-password": password})
-    (place.directory / "djops-manager.sql").write_text(statements)
+    file = place.directory / "djops-manager.sql"
+    write_private(file, statements)
     place.administer("mysql", "mysql < djops-manager.sql")
+    file.unlink()  # it holds the password
 
 
 def prepare_store(place: Place) -> list[str]:

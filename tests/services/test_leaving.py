@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +13,17 @@ import pytest
 
 from djops.compile.mysql_state import AccountId
 from djops.errors import DjopsError, UsageError
-from djops.services import access, credentials, leaving, project
+from djops.services import access, credentials, leaving, people, project
 from djops.services.access import Servers, Wanted
 from djops.services.leaving import Left
 from djops.services.site import open_site
 from djops.systems.mysql import Mysql
-from djops.systems.ports import free_ports
 from djops.systems.s3 import S3
 from djops.systems.vault import Secrets
 from tests.conftest import LabUnderTest
 from tests.support.cli import djops
 from tests.support.demo import DemoUnderTest, demo_in
+from tests.support.outages import site_without
 from tests.support.repository import repository
 
 NAMES = ("pat", "quin", "rhea", "sam", "tess", "ugo", "vera")
@@ -166,17 +165,12 @@ def test_the_whole_way(up: DemoUnderTest, tmp_path: Path) -> None:
 
 def without(servers: Servers, system: str) -> None:
     """Point one connection to a port on which nobody listens."""
-    site, port = servers.site, free_ports(1)[0]
+    servers.site = site_without(servers.site, system)
     if system == "mysql":
-        assert site.mysql_root is not None
-        gone = {"mysql": replace(site.mysql, port=port), "mysql_root": replace(site.mysql_root, port=port)}
-        servers.site = replace(site, **gone)  # type: ignore[arg-type]
         servers.mysql = Mysql(servers.site.mysql)
     elif system == "s3":
-        servers.site = replace(site, s3=replace(site.s3, admin_endpoint=f"https://127.0.0.1:{port}"))
         servers.s3 = S3(servers.site.s3)
     else:
-        servers.site = replace(site, secrets=replace(site.secrets, address=f"https://127.0.0.1:{port}"))
         servers.secrets = Secrets(servers.site.secrets)
 
 
@@ -275,6 +269,8 @@ def test_what_would_be_nobodys_goes_to_the_heir(tmp_path: Path) -> None:
         "one": (), "two": ("ben", "cyd"), "three": (), "four": ()
     }  # fmt: skip
     assert "ann" not in after.people
+    plain = people.removing(loaded.project_file, "ann").loaded.project
+    assert (plain.teams, set(plain.people)) == (after.teams, {"ben", "cyd"})
     assert leaving.removed(loaded, "ann", None, orphans).loaded.project.people["ben"].grants == (
         loaded.project.people["ben"].grants
     )

@@ -87,9 +87,12 @@ def test_a_running_populate_outlives_a_rotation(up: DemoUnderTest, tmp_path: Pat
                 go_on(worker)
                 made += 1
             # The same open session goes on when the password it was opened with is gone.
-            finished = rotate(up, "carol", "--finish", "--yes")
+            refused = rotate(up, "carol", "--finish", "--yes")
+            assert (refused.status, "E_IN_USE" in refused.stderr) == (1, True), refused.stderr
+            assert "carol has a database session open" in refused.stderr
+            finished = rotate(up, "carol", "--finish", "--force", "--yes")
             assert finished.status == 0, finished.stderr
-            assert "carol: has a session open" in finished.stderr
+            assert "loses the store now" in finished.stderr
             go_on(worker)
             assert heard(worker) == f"rows {made}"
             assert made > 1
@@ -109,6 +112,7 @@ def old_files_are_refused(directory: Path, source: Path) -> bool:
 
 def test_what_cannot_be_meant_is_refused(up: DemoUnderTest) -> None:
     assert "E_USAGE" in rotate(up, "carol", "--all").stderr
+    assert "E_USAGE" in rotate(up, "carol", "--force", "--yes").stderr
     assert "E_UNKNOWN_PRINCIPAL" in rotate(up, "carrol", "--yes").stderr
     assert "E_CONFIRM" in rotate(up, "alice").stderr
     assert rotate(up, "--all", "--finish").stdout.startswith("No rotation is under way.")
