@@ -223,14 +223,14 @@ class ObjectStore(pulumi.ComponentResource):
         )
 
     def _manager(self) -> aws.iam.User:
-        user = aws.iam.User(
-            "access-manager",
-            name=f"djops-manager-{self.args.project}",
-            path="/djops-system/",
-            opts=self.mine,
-        )
+        """Make the access layer's user; what it may do is its boundary, the most it may ever do."""
+        path, name = "/djops-system/", f"djops-manager-{self.args.project}"
         may = policies.access_manager(self.args.project, self.args.account, self.names)
-        aws.iam.UserPolicy(
-            "access-manager", name="djops", user=user.name, policy=json.dumps(may), opts=self.mine
+        policy = aws.iam.Policy(
+            "access-manager", name=name, path=path, policy=json.dumps(may), opts=self.mine
         )
+        user = aws.iam.User(
+            "access-manager", name=name, path=path, permissions_boundary=policy.arn, opts=self.mine
+        )
+        aws.iam.UserPolicyAttachment("access-manager", user=user.name, policy_arn=policy.arn, opts=self.mine)
         return user

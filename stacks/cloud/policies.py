@@ -222,6 +222,8 @@ _LOOKS = (
     "iam:ListUserPolicies",
     "iam:ListUsers",
 )
+_MANAGED = ("iam:CreatePolicy", "iam:CreatePolicyVersion", "iam:DeletePolicy", "iam:DeletePolicyVersion")
+_LOOKS_AT_MANAGED = ("iam:GetAccountAuthorizationDetails", "iam:GetPolicy", "iam:GetPolicyVersion")
 _BUCKETS = (
     "s3:DeleteBucketPolicy",
     "s3:GetBucketAcl",
@@ -242,7 +244,8 @@ _BUCKETS = (
 def access_manager(project: str, account: str, buckets: Sequence[str]) -> Document:
     """The identity that the access layer works as: users below the project's path, the project's buckets.
 
-    The same as ``djops.compile.s3_manager`` asks for on every server; a test compares them.
+    The same as ``djops.compile.s3_manager`` asks for on every server, and on AWS besides; a test compares
+    them. It may touch neither itself nor this policy: both are below a path of their own.
     """
     scratch = f"{project[:17]}-smoke-*"
     users = [f"arn:aws:iam::{account}:user/djops/{name}/*" for name in (project, scratch)]
@@ -260,6 +263,8 @@ def access_manager(project: str, account: str, buckets: Sequence[str]) -> Docume
             ["s3:DeleteObject", "s3:DeleteObjectVersion"],
             [f"arn:aws:s3:::{name}/*/djops_smoke_*" for name in names],
         ),
+        allow(_MANAGED, [f"arn:aws:iam::{account}:policy/djops/{project}/*"]),
+        allow(_LOOKS_AT_MANAGED, ["*"]),
     )
 
 

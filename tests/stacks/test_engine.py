@@ -158,10 +158,10 @@ def test_refresh_finds_drift_and_up_mends_it(made: World) -> None:
     rds.modify_db_instance(
         DBInstanceIdentifier="demo-lab-production", DeletionProtection=False, ApplyImmediately=True
     )
-    made.client("iam").put_user_policy(
-        UserName="djops-manager-demo_lab",
-        PolicyName="djops",
+    made.client("iam").create_policy_version(
+        PolicyArn=f"arn:aws:iam::{ACCOUNT}:policy/djops-system/djops-manager-demo_lab",
         PolicyDocument=json.dumps(policies.document(policies.allow(["*"], ["*"]))),
+        SetAsDefault=True,
     )
     assert made.preview().count() == {}, "without a refresh nobody looks"
     found = made.engine.refresh()
@@ -196,7 +196,7 @@ CALLED = {
     "budgets:DescribeBudget": "budgets:ViewBudget",
 }
 # The double makes stand-ins for AWS's own managed policies, which moto lacks.
-NOT_OURS = {"iam:CreatePolicy", "iam:ListPolicies"}
+NOT_OURS = {"iam:ListPolicies"}
 
 
 def test_aws_is_asked_for_nothing_that_the_list_of_needs_does_not_name(made: World) -> None:

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from cloud import policies
 
+from djops.compile.packing import AWS, size
 from djops.compile.s3 import tls_only
-from djops.compile.s3_manager import manager_policy
+from djops.compile.s3_manager import managed_policy, manager_policy
 from djops.proof.iam_reader import ANONYMOUS, IamReader
 from djops.proof.iam_state import BLOCKS, CatalogBucket, CatalogUser, IamCatalog
 from tests.support.cloud import ACCOUNT, FOLDERS, REGION, Declared
@@ -84,7 +85,7 @@ Cells = set[tuple[str, str]]
 def _allowed(document: Any, actions: Iterable[str], resources: Iterable[str], **context: Any) -> Cells:
     """Ask about every action on every resource."""
     user = CatalogUser(f"arn:aws:iam::{ACCOUNT}:user/it", policies={"p": document})
-    buckets = {name: CatalogBucket() for name in ("demo-raw", "demo-locked")}
+    buckets = {name: CatalogBucket() for name in ("demo-raw", "demo-locked", "papers")}
     reader = IamReader(IamCatalog(users={"it": user}, buckets=buckets), "aws")
     return {(a, r) for a in actions for r in resources if reader.decide("it", a, r, context).allowed}
 
@@ -249,9 +250,78 @@ def test_an_administrator_forwards_ports_and_opens_no_shell(whole: Declared) -> 
 def test_the_access_manager_is_the_one_that_djops_asks_for(whole: Declared) -> None:
     user = whole.of("iam.User")["access-manager"].inputs
     assert user["path"] == "/djops-system/"
-    written = whole.documents("iam.UserPolicy")["access-manager"]
-    asked = manager_policy("demo_lab", ACCOUNT, ["demo-raw", "demo-locked"])
-    assert _normal(written) == _normal(asked)
+    written = whole.documents("iam.Policy")["access-manager"]
+    asked = manager_policy("demo_lab", ACCOUNT, ["demo-raw", "demo-locked"])["Statement"]
+    asked = [*asked, *managed_policy("demo_lab", ACCOUNT)["Statement"]]
+    assert _normal(written) == _normal({"Statement": asked})
+
+
+def test_what_the_access_manager_may_do_is_the_most_it_may_ever_do(whole: Declared) -> None:
+    policy = _arn("iam", "access-manager")
+    user = whole.of("iam.User")["access-manager"].inputs
+    attached = whole.of("iam.UserPolicyAttachment")["access-manager"].inputs
+    assert user["permissionsBoundary"] == attached["policyArn"] == policy
+    assert not whole.of("iam.UserPolicy"), "an inline policy of a user holds 2,048 characters"
+    assert size(whole.documents("iam.Policy")["access-manager"]) <= AWS.managed
+
+
+PEOPLE, SYSTEM = f"arn:aws:iam::{ACCOUNT}:user/djops", f"arn:aws:iam::{ACCOUNT}:user/djops-system"
+PACKED = f"arn:aws:iam::{ACCOUNT}:policy/djops"
+MANAGER: Mapping[tuple[str, ...], tuple[set[str], set[str]]] = {
+    # Actions: where they are allowed, and where not.
+    (
+        "iam:CreateUser",
+        "iam:CreateAccessKey",
+        "iam:PutUserPolicy",
+        "iam:AttachUserPolicy",
+        "iam:DeleteUser",
+    ): (
+        {f"{PEOPLE}/demo_lab/ann", f"{PEOPLE}/demo_lab-smoke-1a2b3c/x"},
+        {
+            f"{PEOPLE}/other_lab/ann",
+            f"{PEOPLE}/demo_lab2/ann",
+            f"{SYSTEM}/djops-manager-demo_lab",
+            f"arn:aws:iam::{ACCOUNT}:user/root",
+        },
+    ),
+    ("iam:CreatePolicy", "iam:CreatePolicyVersion", "iam:DeletePolicy"): (
+        {f"{PACKED}/demo_lab/djops-demo_lab-ann-1"},
+        {f"{PACKED}-system/djops-manager-demo_lab", f"{PACKED}/other_lab/x", f"{PACKED}/demo_lab2/x"},
+    ),
+    (
+        "iam:PutUserPermissionsBoundary",
+        "iam:DeleteUserPermissionsBoundary",
+        "iam:CreateRole",
+        "iam:PassRole",
+        "iam:AttachRolePolicy",
+        "iam:PutGroupPolicy",
+        "iam:AddUserToGroup",
+        "iam:SetDefaultPolicyVersion",
+        "sts:AssumeRole",
+    ): (set(), {f"{PEOPLE}/demo_lab/ann", f"{SYSTEM}/djops-manager-demo_lab", "*"}),
+    ("s3:GetObject", "s3:PutObject"): ({f"{RAW}/a", f"{OTHER}/a"}, {"arn:aws:s3:::papers/a"}),
+    ("s3:DeleteObject", "s3:DeleteObjectVersion"): (
+        {f"{RAW}/demo/_hash/djops_smoke_x/1"},
+        {f"{RAW}/demo/_hash/ephys/1", "arn:aws:s3:::papers/demo/djops_smoke_x/1"},
+    ),
+    (
+        "s3:DeleteBucket",
+        "s3:CreateBucket",
+        "s3:PutLifecycleConfiguration",
+        "s3:PutReplicationConfiguration",
+    ): (
+        set(),
+        {RAW, OTHER, "arn:aws:s3:::papers"},
+    ),
+}
+
+
+@pytest.mark.parametrize("actions", MANAGER, ids=lambda actions: actions[0])
+def test_the_access_manager_cell_by_cell(actions: tuple[str, ...], whole: Declared) -> None:
+    may, must_not = MANAGER[actions]
+    document = whole.documents("iam.Policy")["access-manager"]
+    found = _allowed(document, actions, may | must_not)
+    assert found == {(action, place) for action in actions for place in may}
 
 
 def _normal(document: Mapping[str, Any]) -> list[str]:
@@ -339,7 +409,7 @@ def test_the_reader_would_notice_a_star(whole: Declared) -> None:
 
 
 def test_no_policy_allows_everything(whole: Declared) -> None:
-    for kind in ("iam.RolePolicy", "iam.GroupPolicy", "iam.UserPolicy"):
+    for kind in ("iam.RolePolicy", "iam.GroupPolicy", "iam.Policy"):
         for name, document in whole.documents(kind).items():
             for one in document["Statement"]:
                 assert one["Effect"] == "Allow"

@@ -122,7 +122,7 @@ SINS: list[tuple[str, str, str, Callable[[dict[str, Any]], None]]] = [
     ),
     (
         "named-rights",
-        "iam.UserPolicy",
+        "iam.Policy",
         "access-manager",
         _in_policy(lambda all_: all_[0].update(NotAction="x")),
     ),

@@ -120,7 +120,8 @@ class InstanceProfile(_Iam):
 @kind("aws:iam/user:User", named="name")
 class User(_Iam):
     def create(self, p: Props) -> str:
-        self.iam.create_user(UserName=p["name"], Path=p["path"], Tags=self.tag_list(p))
+        bound = {"PermissionsBoundary": p["permissionsBoundary"]} if p.get("permissionsBoundary") else {}
+        self.iam.create_user(UserName=p["name"], Path=p["path"], Tags=self.tag_list(p), **bound)
         return str(p["name"])
 
     def read(self, id_: str, p: Props) -> Props | None:
@@ -128,6 +129,38 @@ class User(_Iam):
 
     def delete(self, id_: str, p: Props) -> None:
         self.iam.delete_user(UserName=id_)
+
+
+@kind("aws:iam/policy:Policy", named="name", replace="path")
+class Policy(_Iam):
+    def create(self, p: Props) -> str:
+        made = self.iam.create_policy(PolicyName=p["name"], Path=p["path"], PolicyDocument=p["policy"])
+        return str(made["Policy"]["Arn"])
+
+    def read(self, id_: str, p: Props) -> Props | None:
+        version = self.iam.get_policy(PolicyArn=id_)["Policy"]["DefaultVersionId"]
+        found = self.iam.get_policy_version(PolicyArn=id_, VersionId=version)["PolicyVersion"]["Document"]
+        return {"arn": id_, "policy": json.dumps(found)}
+
+    def update(self, id_: str, p: Props, old: Props) -> None:
+        self.iam.create_policy_version(PolicyArn=id_, PolicyDocument=p["policy"], SetAsDefault=True)
+
+    def delete(self, id_: str, p: Props) -> None:
+        self.iam.delete_policy(PolicyArn=id_)
+
+
+@kind("aws:iam/userPolicyAttachment:UserPolicyAttachment", replace="user policyArn")
+class UserPolicyAttachment(_Iam):
+    def create(self, p: Props) -> str:
+        self.iam.attach_user_policy(UserName=p["user"], PolicyArn=p["policyArn"])
+        return f"{p['user']}/{p['policyArn']}"
+
+    def read(self, id_: str, p: Props) -> Props | None:
+        found = self.iam.list_attached_user_policies(UserName=p["user"])["AttachedPolicies"]
+        return {} if any(one["PolicyArn"] == p["policyArn"] for one in found) else None
+
+    def delete(self, id_: str, p: Props) -> None:
+        self.iam.detach_user_policy(UserName=p["user"], PolicyArn=p["policyArn"])
 
 
 @kind("aws:iam/group:Group", named="name")
