@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import secrets
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 from bench.plan import make_tables, write_project
@@ -137,6 +138,7 @@ class _Nowhere:
             """The project."""
 
             project = "djops_bench"
+            services: Mapping[str, Any] = {}
 
 
 def statements(changes: Sequence[Change], passwords: dict[str, str]) -> list[tuple[Sql, str]]:

@@ -86,7 +86,8 @@ def block_readings(
         public = [statement.name for statement in policy if is_public(statement)]
         if public:
             yield Reading("Deny", True, f"bucket {name}: RestrictPublicBuckets, for {public[0]} is public")
-    writes_acl = request.action.lower() in _WRITES_ACL
+    # Without a context the request asks for no access control list.
+    writes_acl = bool(request.context) and request.action.lower() in _WRITES_ACL
     if "BlockPublicAcls" in bucket.blocks and writes_acl and _publishes(request.environment):
         yield Reading("Deny", True, f"bucket {name}: BlockPublicAcls")
 

@@ -10,9 +10,11 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import replace
 from itertools import chain
 from types import MappingProxyType
 
+from djops.compile.s3 import Document
 from djops.errors import UndecidedError, UsageError
 from djops.proof.decision import Decision
 from djops.proof.iam_buckets import acl_readings, block_readings
@@ -46,11 +48,13 @@ class IamReader:
         self.dialect: Dialect = dialect or dialect_of(catalog)
         dialect = self.dialect
         self._policies: dict[str, tuple[Statement, ...]] = {}
+        self._taken_apart: dict[str, tuple[Statement, ...]] = {}
         self._people: dict[str, Who] = {}
         self._by_action: dict[tuple[str, str], tuple[Statement, ...]] = {}
         self._bucket_by_action: dict[tuple[str, str], tuple[Statement, ...]] = {}
         self._impersonal: dict[Hashable, bool] = {}
-        self._alike: dict[str, Hashable] = {}
+        self._alike: dict[str, str] = {}
+        self._first_alike: dict[Hashable, str] = {}
         self._boundaries: dict[str, tuple[Statement, ...]] = {}
         self._bucket_policies = {
             name: statements(bucket.policy, f"policy of bucket {name}", dialect)
@@ -123,11 +127,15 @@ class IamReader:
         Args:
             user: Name of an IAM user.
 
+        Returns:
+            The name of one of them.
+
         Raises:
             UsageError: ``E_USAGE`` when there is no such user.
         """
         if user not in self._alike:
-            self._alike[user] = self._alike_to(user, self._user(user))
+            # A name is compared faster than policies are.
+            self._alike[user] = self._first_alike.setdefault(self._alike_to(user, self._user(user)), user)
         return self._alike[user]
 
     def _alike_to(self, user: str, found: CatalogUser) -> Hashable:
@@ -200,7 +208,7 @@ class IamReader:
     def _statements_of(self, name: str) -> Iterable[Statement]:
         user = self.catalog.users[name]
         for policy, document in user.policies.items():
-            yield from statements(document, f"policy {policy} of {name}", self.dialect)
+            yield from self._inline(document, f"policy {policy} of {name}")
         yield from self._managed(user.attached, name)
         for group_name in user.groups:
             label = f"group {group_name}"
@@ -213,6 +221,13 @@ class IamReader:
             yield from self._managed(group.attached, label)
             yield from self._unread(group.unread, label)
         yield from self._unread(user.unread, name)
+
+    def _inline(self, document: Document | None, source: str) -> Iterable[Statement]:
+        """Take a policy apart; of equal ones, only the first."""
+        text = json.dumps(document)
+        if text not in self._taken_apart:
+            self._taken_apart[text] = statements(document, source, self.dialect)
+        return (replace(one, source=source) for one in self._taken_apart[text])
 
     def _managed(self, arns: Sequence[str], whose: str) -> Iterable[Statement]:
         for arn in arns:

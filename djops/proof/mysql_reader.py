@@ -42,6 +42,7 @@ class MysqlReader:
         for edge in sorted(catalog.defaults):
             self._default.setdefault(edge.member, []).append(edge.role)
         self._sessions: dict[tuple[AccountId, Client], Session] = {}
+        self._holders: dict[AccountId, Mapping[str, frozenset[AccountId]]] = {}
 
     def accounts(self, *, all_of_them: bool = False) -> tuple[AccountId, ...]:
         """Return the accounts that can log in.
@@ -150,9 +151,18 @@ class MysqlReader:
         if not session.has_roles or self.catalog.partial_revokes:
             return account
         # With a role active, the rows of the account and its roles unite, in whatever order.
-        name, rows = self._folded(schema), self.rows
-        holders = (one for one in session.paths if name in rows.touched(one) or ANY in rows.touched(one))
-        return session.everywhere, frozenset(holders)
+        if account not in self._holders:
+            self._holders[account] = self._holders_by_schema(session)
+        holders = self._holders[account]
+        return session.everywhere, holders.get(self._folded(schema), holders[ANY])
+
+    def _holders_by_schema(self, session: Session) -> Mapping[str, frozenset[AccountId]]:
+        """Return who of an account and its roles has rows about each schema; under :data:`ANY`, about any."""
+        found: dict[str, set[AccountId]] = {ANY: set()}
+        for one in session.paths:
+            for name in self.rows.touched(one):
+                found.setdefault(name, set()).add(one)
+        return {name: frozenset(holders | found[ANY]) for name, holders in found.items()}
 
     def decide(
         self,

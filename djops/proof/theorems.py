@@ -8,7 +8,7 @@ the accounts of the servers themselves and djops' own.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -126,9 +126,36 @@ class Situation:
         found = self.mysql.catalog.privileges
         return {held: names for held, names in sorted(found.items()) if held.grantee not in self.keepers}
 
-    def gives(self, principal: str, schema: str, capability: Capability) -> bool:
-        """Tell whether the project file gives a capability."""
-        return any(power.capability is capability for power in self.powers.get((principal, schema), ()))
+    @cached_property
+    def data_tables(self) -> Mapping[str, Sequence[TableName]]:
+        """The tables of each schema that hold scientists' rows."""
+        return {
+            schema: tuple(table for table in tables if table.tier.holds_data)
+            for schema, tables in self.schemas.items()
+        }
+
+    @cached_property
+    def collected(self) -> Mapping[str, frozenset[str]]:
+        """The schemas that the project file lets a principal remove objects of."""
+        found: dict[str, set[str]] = {}
+        for (principal, schema), powers in self.powers.items():
+            if any(power.capability is Capability.COLLECT for power in powers):
+                found.setdefault(principal, set()).add(schema)
+        return {principal: frozenset(schemas) for principal, schemas in found.items()}
+
+    def alike(self, user: str, schema: str) -> Hashable:
+        """Return what is equal for users who may do the same with the rows and objects of a schema.
+
+        Args:
+            user: A name, of the database's or of the object store's.
+            schema: The schema.
+        """
+        in_database = tuple(self.mysql.alike(account, schema) for account in self.users.get(user, ()))
+        return schema, in_database, self.alike_in_store(user)
+
+    def alike_in_store(self, user: str) -> Hashable:
+        """Return what is equal for users who may do the same in the object store."""
+        return self.s3.alike(user) if self.s3 is not None and user in self._iam_users else None
 
     def store_says(self, user: str, ask: S3Ask) -> Decision:
         """Ask the object store's reader; what cannot be told counts as allowed, with what it hangs on."""
@@ -224,7 +251,7 @@ class _Sides:
 
 
 def _sides(situation: Situation, user: str, schema: str, privilege: str, action: str) -> _Sides:
-    tables = [table.table for table in situation.schemas[schema] if table.tier.holds_data]
+    tables = [table.table for table in situation.data_tables[schema]]
     accounts = situation.users.get(user, ())
     rows = [_any_of(situation.mysql, accounts, privilege, schema, table) for table in tables or [""]]
     sections = situation.places[schema].sections
@@ -234,11 +261,34 @@ def _sides(situation: Situation, user: str, schema: str, privilege: str, action:
 
 def _has_rows_for(situation: Situation, user: str, schema: str) -> bool:
     """Tell whether there are tables to insert into, of the tiers that the project file lets a user fill."""
-    tables = [table for table in situation.schemas[schema] if table.tier.holds_data]
     inserting = [
         power for power in situation.powers.get((user, schema), ()) if power.capability is Capability.INSERT
     ]
+    tables = situation.data_tables[schema]
     return any(not inserting or any(table.family in p.tiers for p in inserting) for table in tables)
+
+
+def _sides_apart(
+    situation: Situation, privilege: str, action: str
+) -> Iterator[tuple[str, dict[str, _Sides]]]:
+    """Yield each user with the schemas of which rows can be reached and objects cannot, or the reverse.
+
+    What was found in order for one is not looked at again for others who may do the same.
+    """
+    in_order: set[Hashable] = set()
+    for user in sorted({*situation.users, *situation.iam_users}):
+        apart: dict[str, _Sides] = {}
+        for schema in situation.schemas:
+            alike = situation.alike(user, schema), tuple(situation.powers.get((user, schema), ()))
+            if alike in in_order:
+                continue
+            if privilege == "SELECT" or _has_rows_for(situation, user, schema):
+                sides = _sides(situation, user, schema, privilege, action)
+                if sides.rows_without_objects or sides.objects_without_rows:
+                    apart[schema] = sides
+                    continue
+            in_order.add(alike)
+        yield user, apart
 
 
 def _any_of(
@@ -258,12 +308,7 @@ def _both(
     def check(situation: Situation) -> Iterator[Violation]:
         if situation.s3 is None:
             return
-        for user in sorted({*situation.users, *situation.iam_users}):
-            sides = {
-                schema: _sides(situation, user, schema, privilege, action)
-                for schema in situation.schemas
-                if privilege == "SELECT" or _has_rows_for(situation, user, schema)
-            }
+        for user, sides in _sides_apart(situation, privilege, action):
             lacking = {s: one.because for s, one in sides.items() if one.rows_without_objects}
             beyond = {s: one.because for s, one in sides.items() if one.objects_without_rows}
             for found, can, cannot in ((lacking, f"{verb} rows", word), (beyond, word, f"{verb} rows")):
@@ -282,23 +327,33 @@ def _no_stores(situation: Situation) -> str:
 
 
 def _removes(situation: Situation) -> Iterator[Violation]:
+    in_order: set[Hashable] = set()
     for user in (*situation.iam_users, ANONYMOUS):
-        found: dict[str, Sequence[Decision]] = {}
-        for schema, places in situation.places.items():
-            collects = situation.gives(user, schema, Capability.COLLECT)
-            asks = [
-                S3Ask(action, object_arn(place, "probe"))
-                for place in (*places.sections, *places.inboxes)
-                for action in ("s3:DeleteObject", "s3:DeleteObjectVersion")
-                if not (collects and place in places.sections and action == "s3:DeleteObject")
-            ]
-            allowed = [one for one in (situation.store_says(user, ask) for ask in asks) if one.allowed]
-            if allowed:
-                found[schema] = allowed
-        if found:
+        collects = situation.collected.get(user, frozenset())
+        alike = situation.alike_in_store(user), collects
+        found = {} if alike in in_order else _removable(situation, user, collects)
+        if not found:
+            in_order.add(alike)
+        else:
             who = ANYBODY if user == ANONYMOUS else user
             text = f"{who} {_can(found)} remove objects of {', '.join(found)}"
             yield Violation("T_REMOVE", text, _behind(found), who, tuple(found))
+
+
+def _removable(situation: Situation, user: str, collects: frozenset[str]) -> Mapping[str, Sequence[Decision]]:
+    """Return by schema what lets a user remove objects, where nothing should."""
+    found: dict[str, Sequence[Decision]] = {}
+    for schema, places in situation.places.items():
+        asks = [
+            S3Ask(action, object_arn(place, "probe"))
+            for place in (*places.sections, *places.inboxes)
+            for action in ("s3:DeleteObject", "s3:DeleteObjectVersion")
+            if not (schema in collects and place in places.sections and action == "s3:DeleteObject")
+        ]
+        allowed = [one for one in (situation.store_says(user, ask) for ask in asks) if one.allowed]
+        if allowed:
+            found[schema] = allowed
+    return found
 
 
 def _public(situation: Situation) -> Iterator[Violation]:

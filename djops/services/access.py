@@ -13,7 +13,7 @@ from djops.compile.machines import ENGINE
 from djops.compile.mysql import Inventory, compile_mysql, plain_level, role_name
 from djops.compile.mysql_manager import missing_grants
 from djops.compile.mysql_state import AccountId, MysqlState, Scope
-from djops.compile.rights import Rights, compile_rights, is_expired
+from djops.compile.rights import Because, Rights, compile_rights, is_expired
 from djops.compile.s3 import S3State, compile_s3
 from djops.compile.secrets_state import SecretsState
 from djops.compile.sql import schema_pattern, unescape_pattern
@@ -444,21 +444,21 @@ def require_buckets(servers: Servers, missing: Collection[str]) -> None:
 
 
 def _reasons(project: Project, rights: Rights, found: MysqlState) -> Reasons:
-    edges: dict[tuple[str, str], dict[str, None]] = {}
+    edges: dict[tuple[str, str], dict[Because, None]] = {}
     for right in rights.rights:
         if right.because.relation == "target":
             key = (role_name(right.schema, right.because.role), right.principal)
-            edges.setdefault(key, {})[str(right.because)] = None
+            edges.setdefault(key, {})[right.because] = None
     for (principal, schema), held in rights.downstream.items():
         level = plain_level(right.capability for right in held)
-        edges[role_name(schema, level), principal] = dict.fromkeys(str(right.because) for right in held)
+        edges[role_name(schema, level), principal] = dict.fromkeys(right.because for right in held)
     secrets = {
         name.user: f"{project.project}/{'people' if account.kind == 'person' else 'services'}/{name.user}"
         for name, account in found.accounts.items()
         if account.project == project.project and account.kind != "role"
     }
     secrets |= {name: secret_path(project, name) for name in rights.principals}
-    return Reasons({key: tuple(texts) for key, texts in edges.items()}, secrets)
+    return Reasons({key: tuple(map(str, because)) for key, because in edges.items()}, secrets)
 
 
 def _entries(rights: Rights, ended: Ended) -> Mapping[str, tuple[str, ...]]:

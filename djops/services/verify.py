@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from djops.errors import UsageError
 from djops.model.names import is_sandbox, sandbox_stem
 from djops.model.nearest import advice
 from djops.proof.cells import (
+    BUCKET_ARN,
     OTHER,
     WHOLE,
     Cell,
@@ -358,6 +359,33 @@ def _explained(found: Evidence, one: Disagreement) -> Disagreement:
     return replace(one, because=tuple(dict.fromkeys((*one.because, *lines))))
 
 
+class _List(NamedTuple):
+    """Questions about one principal on a schema, or as a whole.
+
+    Attributes:
+        questions: The questions.
+        personal: Those of them that name the principal, so that nobody else's answer counts.
+        cells: How many cells they belong to.
+    """
+
+    questions: tuple[Question, ...]
+    personal: tuple[Question, ...]
+    cells: int
+
+    @classmethod
+    def of(cls, questions: Iterable[Question]) -> _List:
+        """Tell the questions apart."""
+        found = tuple(questions)
+        personal = tuple(one for one in found if _is_personal(one.ask))
+        return cls(found, personal, len({one.capability for one in found}))
+
+
+def _is_personal(ask: MysqlAsk | S3Ask) -> bool:
+    if isinstance(ask, MysqlAsk):
+        return ask.schema == WHOLE
+    return not ask.resource.startswith(BUCKET_ARN)
+
+
 class _Lists:
     """The questions about each schema, made once for all to whom the project file gives the same there.
 
@@ -368,16 +396,16 @@ class _Lists:
     def __init__(self, found: Evidence) -> None:
         self.found = found
         self.systems: tuple[System, ...] = ("mysql", "s3") if found.s3 is not None else ("mysql",)
-        self._known: dict[tuple[System, str, tuple[Power, ...]], tuple[Question, ...]] = {}
-        self.agreed: dict[Hashable, None] = {}
+        self._known: dict[tuple[System, str, tuple[Power, ...]], _List] = {}
+        self.agreed: set[Hashable] = set()
 
-    def of(self, principal: str, schema: str, system: System) -> tuple[Question, ...]:
+    def of(self, principal: str, schema: str, system: System) -> _List:
         """Return all that is asked about a principal on a schema, or as a whole."""
         if schema == WHOLE:
-            return tuple(_on_the_whole(self.found, principal, system))
+            return _List.of(_on_the_whole(self.found, principal, system))
         key = system, schema, self.powers(principal, schema)
         if key not in self._known:
-            self._known[key] = tuple(self._made(*key))
+            self._known[key] = _List.of(self._made(*key))
         return self._known[key]
 
     def powers(self, principal: str, schema: str) -> tuple[Power, ...]:
@@ -390,8 +418,11 @@ class _Lists:
         return s3_questions(self.found.places[schema], powers)
 
     def alike(self, principal: str, schema: str, system: System) -> Hashable:
-        """Return what is equal where both the project file and the catalog say the same."""
-        return system, schema, self.powers(principal, schema), self.found.alike(system, principal, schema)
+        """Return what is equal where both the project file and the catalog say the same, names aside."""
+        wanted: Hashable = self.powers(principal, schema)
+        if schema == WHOLE:
+            wanted = tuple(one.expected for one in self.of(principal, WHOLE, system).questions)
+        return system, schema, wanted, self.found.alike(system, principal, schema)
 
 
 def _compare_one(
@@ -399,21 +430,21 @@ def _compare_one(
 ) -> None:
     """Compare the deciders on all that is asked about one principal, schema and system."""
     name, schema, system = where
-    questions = lists.of(*where)
-    tally.cells[system] += len({question.capability for question in questions})
+    whole = lists.of(*where)
+    tally.cells[system] += whole.cells
     # What was tried was tried by each; and reasons, where they are wanted, name whom they are about.
-    shared = reads and schema != WHOLE and not tried.outcomes
-    alike = lists.alike(*where) if shared else None
-    if shared and alike in lists.agreed:
-        tally.questions[system] += len(questions)
-        return
+    alike = lists.alike(*where) if reads and not tried.outcomes else None
+    questions = whole.questions
+    if alike in lists.agreed:
+        questions = whole.personal
+        tally.questions[system] += len(whole.questions) - len(questions)
     before = len(tally.differing)
     for question in questions:
         reader = _read(lists.found, name, question) if reads else None
         cell = Cell(name, schema, question.capability, system)
         tally.compare(cell, question, reader, tried.outcomes.get((name, question.ask)))
-    if shared and len(tally.differing) == before:
-        lists.agreed[alike] = None
+    if alike and len(tally.differing) == before:
+        lists.agreed.add(alike)
 
 
 def _questions(found: Evidence, principal: str, schemas: Iterable[str]) -> Iterator[tuple[Cell, Question]]:
@@ -421,7 +452,7 @@ def _questions(found: Evidence, principal: str, schemas: Iterable[str]) -> Itera
     lists = _Lists(found)
     for schema in (*schemas, WHOLE):
         for system in lists.systems:
-            for question in lists.of(principal, schema, system):
+            for question in lists.of(principal, schema, system).questions:
                 yield Cell(principal, schema, question.capability, system), question
 
 

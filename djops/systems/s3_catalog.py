@@ -48,7 +48,9 @@ def read(server: S3, buckets: Iterable[str]) -> IamCatalog:
     with ThreadPoolExecutor(_WORKERS) as pool:
         kinds = (("ListUsers", "Users"), ("ListGroups", "Groups"), ("ListRoles", "Roles"))
         found_users, found_groups, roles = pool.map(lambda kind: listed(*kind), kinds)
-        users = list(pool.map(lambda found: _user(server, found), found_users))
+        known = found_groups or "groups" in unread
+        grouped = bool(known) or "Groups" not in server.ask("iam", "ListGroups", {})
+        users = list(pool.map(lambda found: _user(server, found, grouped=grouped), found_users))
         groups = list(pool.map(lambda found: _group(server, found["GroupName"]), found_groups))
         names = list(dict.fromkeys(buckets))
         looked = list(pool.map(lambda name: _bucket(server, name), names))
@@ -78,10 +80,10 @@ def _or_unread(unread: list[str], name: str, default: T, ask: Callable[[], T]) -
         return default
 
 
-def _user(server: S3, listed: Mapping[str, Any]) -> CatalogUser:
+def _user(server: S3, listed: Mapping[str, Any], *, grouped: bool) -> CatalogUser:
     name, arn, user_id = listed["UserName"], listed["Arn"], listed["UserId"]
     try:
-        found = server.user(name)
+        found = server.user(name, grouped=grouped)
         # The list leaves boundaries out.
         whole = server.ask("iam", "GetUser", {"User": {}}, UserName=name)["User"]
     except AccessDeniedError:

@@ -141,6 +141,52 @@ def test_what_goes_beyond_a_sandbox_is_noticed(case: str) -> None:
     assert violation in {(one.theorem, one.who) for one in verdict.violations}
 
 
+BESIDE = {
+    "objects removed": ("s3:DeleteObject", "arn:aws:s3:::lab-data/*", {"T_REMOVE"}),
+    "objects put": ("s3:PutObject", "arn:aws:s3:::lab-data/*", {"T_INSERT_PUT"}),
+    "the bucket itself": ("s3:PutBucketPolicy", "arn:aws:s3:::*", set[str]()),
+    "oneself": ("iam:CreateAccessKey", "arn:aws:iam::1:user/djops/lab/b*", set[str]()),
+}
+
+
+@pytest.mark.parametrize("case", BESIDE)
+@pytest.mark.parametrize("more", [{"bob"}, {"bob", "bert"}])
+def test_what_some_of_many_alike_have_beyond_is_told_of_each(case: str, more: set[str]) -> None:
+    """What was compared for one is not compared again for others alike; these are not alike any more."""
+    action, resource, theorems = BESIDE[case]
+    people = {name: [{"role": "viewer", "on": "ephys"}] for name in ("alice", "bert", "bob", "carol")}
+    found = compiled(project(people), GRAPH)
+    assert found.s3
+    assert verify.compare(found, verify.Choice(), passwords=()).agrees
+    beyond = {"Statement": [{"Effect": "Allow", "Action": action, "Resource": resource}]}
+    users = {
+        name: replace(user, policies={**user.policies, "beyond": beyond} if name in more else user.policies)
+        for name, user in found.s3.catalog.users.items()
+    }
+    store = replace(found.s3.catalog, users=users)
+    now = evidence.assemble(found.site, found.wanted, GRAPH, found.inventory, found.mysql.catalog, store)
+    verdict = verify.compare(now, verify.Choice(), passwords=())
+    assert {one.cell.principal for one in verdict.disagreements} == more
+    assert {(one.theorem, one.who) for one in verdict.violations} == {
+        (theorem, name) for theorem in theorems for name in more
+    }
+    assert all(name in " ".join(one.because) for one in verdict.violations for name in [one.who or ""])
+    assert verdict.counts == verify.compare(found, verify.Choice(), passwords=()).counts
+
+
+@pytest.mark.parametrize("fewer", [{"bob"}, {"bob", "bert"}])
+def test_what_some_of_many_alike_lack_is_told_of_each(fewer: set[str]) -> None:
+    people = {name: [{"role": "viewer", "on": "ephys"}] for name in ("alice", "bert", "bob", "carol")}
+    found = compiled(project(people), GRAPH)
+    assert found.s3
+    catalog = found.mysql.catalog
+    less = replace(catalog, defaults=frozenset(e for e in catalog.defaults if e.member.user not in fewer))
+    now = evidence.assemble(found.site, found.wanted, GRAPH, found.inventory, less, found.s3.catalog)
+    verdict = verify.compare(now, verify.Choice(), passwords=())
+    assert {one.cell.principal for one in verdict.disagreements} == fewer
+    assert {(one.theorem, one.who) for one in verdict.violations} == {("T_READ_GET", name) for name in fewer}
+
+
 def test_what_a_trial_makes_is_no_violation() -> None:
     """Others may run `djops smoke` or `djops verify --live` at the same time."""
     found = compiled(project({}), GRAPH)
