@@ -1,18 +1,17 @@
-"""The S3 server and its IAM API, through boto3."""
+"""The S3 server and its IAM API, through botocore: boto3 adds nothing that is needed here."""
 
 from __future__ import annotations
 
 import functools
 import os
+import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
 
-import boto3
 import botocore.exceptions
-import botocore.loaders
 import botocore.parsers
 import botocore.session
 from botocore import xform_name
@@ -86,7 +85,6 @@ class S3:
     def __init__(self, connection: S3Connection) -> None:
         self.connection = connection
         self.where = f"s3 {connection.admin_endpoint}"
-        session = _session(connection)
         config = Config(
             connect_timeout=10,
             read_timeout=60,
@@ -95,13 +93,20 @@ class S3:
             max_pool_connections=READERS,
             proxies={} if urlsplit(connection.admin_endpoint).hostname in _LOOPBACK else None,
         )
-        options: dict[str, Any] = {"config": config, "verify": str(connection.ca) if connection.ca else None}
+        options: dict[str, Any] = {
+            "config": config,
+            "verify": str(connection.ca) if connection.ca else None,
+            "aws_access_key_id": connection.access_key,
+            "aws_secret_access_key": connection.secret_key.reveal(),
+            "region_name": connection.region,
+        }
         admin = connection.admin_endpoint
         self._endpoints = {"iam": connection.iam_endpoint or admin, "s3": admin}
-        self._clients: Mapping[str, Any] = {
-            "iam": session.client("iam", endpoint_url=self._endpoints["iam"], **options),
-            "s3": session.client("s3", endpoint_url=admin, **options),
-        }
+        with _MAKING:
+            self._clients: Mapping[str, Any] = {
+                service: _session().create_client(service, endpoint_url=endpoint, **options)
+                for service, endpoint in self._endpoints.items()
+            }
         for action in _NOT_TWICE:
             self._clients["iam"].meta.events.register_first(f"needs-retry.iam.{action}", _give_up)
         # It takes what Ceph answers for URL-encoded, as AWS answers: "%20" in a name would become a space.
@@ -355,24 +360,19 @@ def permission(operation: AwsCall) -> str:
     return f"{name} on {f'the user {user}' if user else 'all users'}"
 
 
-def _session(connection: S3Connection) -> boto3.session.Session:
-    """Make a session that knows what the connection says, and nothing of the user's own AWS settings."""
-    nothing = (None, None, os.devnull, None)
-    own = {"profile": (None, None, None, None), "config_file": nothing, "credentials_file": nothing}
-    core = botocore.session.Session(session_vars=own)
-    core.register_component("data_loader", _loader())
-    return boto3.session.Session(
-        aws_access_key_id=connection.access_key,
-        aws_secret_access_key=connection.secret_key.reveal(),
-        region_name=connection.region,
-        botocore_session=core,
-    )
+_MAKING = threading.Lock()
+"""Clients work in any thread; a session makes them in one at a time."""
 
 
 @functools.cache
-def _loader() -> botocore.loaders.Loader:
-    """Read the descriptions of the services once: it takes longer than all requests of a plan."""
-    return botocore.loaders.create_loader()
+def _session() -> botocore.session.Session:
+    """Return a session that knows nothing of the user's own AWS settings.
+
+    There is one: to read the descriptions of the services takes longer than all requests of a plan.
+    """
+    nothing = (None, None, os.devnull, None)
+    own = {"profile": (None, None, None, None), "config_file": nothing, "credentials_file": nothing}
+    return botocore.session.Session(session_vars=own)
 
 
 def _code(error: botocore.exceptions.ClientError) -> str:
