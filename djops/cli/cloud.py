@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from djops.cli import common
+from djops.cli import cloud_onboard, common
 
 
 @click.group(cls=common.Group)
@@ -76,3 +76,6 @@ def init(out: common.Output, bucket: str | None) -> None:
     out.emit(
         {"done": done}, f"Done: {done} step{'s' * (done != 1)}. Next: `djops cloud check`, then `djops up`."
     )
+
+
+command.add_command(cloud_onboard.command)
