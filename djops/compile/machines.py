@@ -1,9 +1,9 @@
 """Services' log-ins at the secrets server, and their database credentials from its database engine.
 
 The engine's own account in MySQL holds nothing but three stored procedures of djops' schema. They run as the
-account djops works as, and see to it that the engine touches accounts of services alone: with CREATE USER,
-which the engine is usually given, it could set the password of every account without SYSTEM_USER (MySQL
-9.7, measured), people's and djops' own among them.
+account djops works as, and see to it that the engine touches accounts of its project's services alone: with
+CREATE USER, which the engine is usually given, it could set the password of every account without
+SYSTEM_USER (MySQL 9.7, measured), people's and djops' own among them.
 
 A leased account holds one thing: its service, as a role. So what the service is given or loses counts for
 every lease at once.
@@ -11,16 +11,21 @@ every lease at once.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from typing import Any
 
 from djops.compile.mysql_manager import EVENT_SCHEMA
-from djops.compile.sql import quote_account, quote_identifier, quote_string
+from djops.compile.mysql_state import AccountId
+from djops.compile.sql import MAX_ACCOUNT, quote_account, quote_identifier, quote_string
 from djops.compile.vault import DATABASE, creds_path, policy_name
 from djops.model.project import Project, Service
 
-ENGINE = "djops-engine"
-"""The database engine's account in MySQL."""
+_ENGINE = "djops-engine-"
+"""What the names of database engines' accounts in MySQL begin with."""
+
+_NAME, _DIGEST = 12, 6
+"""Characters of a long project's name, and of the SHA-256 of it, in the name of its engine's account."""
 
 LEASES = "leases"
 """In djops' schema: the accounts that were leased, and until when at most. Only the procedures write it."""
@@ -31,9 +36,15 @@ PROCEDURES = ("lease_account", "end_lease", "renew_password")
 SWEEP = "end_overdue_leases"
 """The procedure, and the event that calls it: ends what the secrets server did not end in time."""
 
-_LEASE_COLUMNS = (
-    "`user` CHAR(32) NOT NULL, `host` CHAR(255) CHARACTER SET ascii NOT NULL, "
-    "`project` VARCHAR(64) NOT NULL, `service` VARCHAR(32) NOT NULL, `made` DATETIME NOT NULL, `ends` DATETIME NOT NULL, PRIMARY KEY (`user`)"
+_LEASE_COLUMNS = ", ".join(
+    (
+        "`user` CHAR(32) NOT NULL PRIMARY KEY",
+        "`host` CHAR(255) CHARACTER SET ascii NOT NULL",
+        "`project` VARCHAR(64) NOT NULL",
+        "`service` VARCHAR(32) NOT NULL",
+        "`made` DATETIME NOT NULL",
+        "`ends` DATETIME NOT NULL",
+    )
 )
 
 LOOPBACK = ("127.0.0.1/32", "::1/128")
@@ -119,6 +130,17 @@ def engine_config(project: str) -> str:
     return f"djops-{project}".lower()
 
 
+def engine_account(project: str) -> AccountId:
+    """Return the engine's account in MySQL, one for each project.
+
+    Args:
+        project: Name of the project.
+    """
+    if len(_ENGINE + project) > MAX_ACCOUNT:
+        project = f"{project[:_NAME]}~{hashlib.sha256(project.encode()).hexdigest()[:_DIGEST]}"
+    return AccountId(_ENGINE + project)
+
+
 def engine_connection(project: str, host: str, port: int, ca: str) -> Mapping[str, Any]:
     """Return how the engine reaches MySQL, but for its password.
 
@@ -135,7 +157,7 @@ def engine_connection(project: str, host: str, port: int, ca: str) -> Mapping[st
         "allowed_roles": [f"{prefix}*"],
         "connection_url": f"{{{{username}}}}:{{{{password}}}}@tcp({host}:{port})/"
         + ("" if ca else "?tls=true"),
-        "username": ENGINE,
+        "username": engine_account(project).user,
         "username_template": f'{{{{printf "v-%s-%s" ({name}) (random 16)}}}}',
         **({"tls_ca": ca} if ca else {}),
     }
@@ -176,17 +198,18 @@ def body_of(name: str) -> str:
     return {**_BODIES, SWEEP: _SWEEP}[name][1]
 
 
-def grant_engine(manager: str, exists: bool = False) -> tuple[str, ...]:
+def grant_engine(project: str, manager: str, *, exists: bool = False) -> tuple[str, ...]:
     """Write what makes the engine's account, its table and its procedures.
 
     Args:
+        project: Name of the project.
         manager: The account djops works as, quoted.
         exists: Whether there are procedures of those names, which are made anew.
 
     Returns:
         Statements for a database administrator, who has made djops' schema before; each may be run again.
     """
-    engine, made = quote_account(ENGINE, "%"), procedures(manager)
+    engine, made = quote_account(*engine_account(project)), procedures(manager)
     dropped = [f"DROP PROCEDURE IF EXISTS {_own(name)}" for name in made] if exists else []
     return (
         f"CREATE TABLE IF NOT EXISTS {_own(LEASES)} ({_LEASE_COLUMNS}) "
@@ -245,6 +268,18 @@ def _end(name: str) -> str:
 """
 
 
+_CALLER, _MANAGER = "SUBSTRING_INDEX(USER(), '@', 1)", "SUBSTRING_INDEX(CURRENT_USER(), '@', 1)"
+
+
+def _engine_of(project: str) -> str:
+    """Write :func:`engine_account` as an expression."""
+    begin, short = quote_string(_ENGINE), MAX_ACCOUNT - len(_ENGINE)
+    cut = f"CONCAT({begin}, LEFT({project}, {_NAME}), '~', LEFT(SHA2({project}, 256), {_DIGEST}))"
+    return f"IF(CHAR_LENGTH({project}) <= {short}, CONCAT({begin}, {project}), {cut})"
+
+
+_OWN_ENGINE = _refuse(f"{_CALLER} <> {_engine_of('p_project')}", "another project's")
+
 _BODIES: Mapping[str, tuple[str, str]] = {
     "lease_account": (
         "IN p_name CHAR(32), IN p_password VARCHAR(128), IN p_project VARCHAR(64), IN p_service VARCHAR(32), "
@@ -254,6 +289,7 @@ BEGIN
   DECLARE v_host CHAR(255);
   DECLARE v_limit INT UNSIGNED;
   {_FORGETTING}
+  {_OWN_ENGINE}
   {_SERVICE.format(engine="'dynamic'")}
   {_refuse("v_host IS NULL", "no service whose accounts are leased")}
   {_refuse("p_name NOT LIKE 'v-%'", "not the name of a leased account")}
@@ -273,8 +309,10 @@ END""",
         f"""\
 BEGIN
   DECLARE v_host CHAR(255);
-  SELECT MAX(host) INTO v_host FROM {_own(LEASES)} WHERE `user` = p_name;
+  DECLARE v_project VARCHAR(64);
+  SELECT MAX(host), MAX(project) INTO v_host, v_project FROM {_own(LEASES)} WHERE `user` = p_name;
   IF v_host IS NOT NULL THEN
+    {_refuse(f"{_CALLER} NOT IN ({_engine_of('v_project')}, {_MANAGER})", "another project's")}
 {_end("p_name")}  END IF;
 END""",
     ),
@@ -285,6 +323,7 @@ BEGIN
   DECLARE v_host CHAR(255);
   DECLARE v_limit INT UNSIGNED;
   {_FORGETTING}
+  {_OWN_ENGINE}
   {_SERVICE.format(engine="'static'")}
   {_refuse("v_host IS NULL", "no service whose password is renewed on a schedule")}
   SET @djops_statement = CONCAT('ALTER USER ', {_ACCOUNT.format(name="p_service", host="v_host")},

@@ -51,7 +51,7 @@ class Account:
         adopted: Whether djops took it over and lets its old password hold for the time being; not compared.
         rotating: Whether its password was renewed and the old one holds for the time being; not compared.
         engine: How the secrets server makes its credentials, ``dynamic`` or ``static``, or empty when djops
-            does; not compared.
+            does; of the engine's own account, since when its password is in force; not compared.
     """
 
     kind: Kind | None

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
+from djops.compile.machines import PROCEDURES, engine_account
+from djops.compile.mysql_manager import EVENT_SCHEMA
 from djops.compile.mysql_state import Account, AccountId, Edge, MysqlState
 from djops.model.project import Project
 
@@ -57,6 +59,22 @@ def stand_for_services(project: Project, found: MysqlState) -> frozenset[Account
         for name, service in _leased(project, found)
         if members.get(name) == {service: False} and name not in held | roles
     )
+
+
+def engines(project: Project, found: MysqlState) -> frozenset[AccountId]:
+    """Return the account of the project's database engine, unless it holds more than djops' procedures.
+
+    Args:
+        project: The project.
+        found: What MySQL holds.
+    """
+    name = engine_account(project.project)
+    more = {one.grantee for one in found.privileges} | {edge.member for edge in found.edges}
+    more |= {one.grantee for one in found.routines if (one.schema, one.name) not in _CALLED}
+    return frozenset({name} & found.accounts.keys() - more)
+
+
+_CALLED = {(EVENT_SCHEMA, name) for name in PROCEDURES}
 
 
 def _leased(project: Project, found: MysqlState) -> Iterator[tuple[AccountId, AccountId]]:

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from djops.compile.machines import ENGINE
 from djops.compile.mysql_state import AccountId
 from djops.compile.secrets_state import SecretsState
 from djops.compile.vault import DATABASE, MOUNT
@@ -112,12 +111,13 @@ class ConnectDatabase(VaultChange):
     wanted: Mapping[str, Any]
 
     def _tell(self) -> Told:
-        before = "" if self.found is None else f"other {', '.join(_differing(self.wanted, self.found))}"
+        differing = ", ".join(_differing(self.wanted, self.found or {})) or "password"
+        before = "" if self.found is None else f"other {differing}"
         return Told(f"database engine {self.name}", before, "connected", Risk.KEEPS, Phase.WIDEN)
 
     def operations(self) -> tuple[Operation, ...]:
         """Return one connection."""
-        return (ConnectEngine(self.name, AccountId(ENGINE), self.wanted),)
+        return (ConnectEngine(self.name, AccountId(str(self.wanted["username"])), self.wanted),)
 
     def reverse(self) -> Change:
         """Return itself: passwords are not taken back."""
@@ -200,19 +200,22 @@ def _settings_changes(wanted: SecretsState, found: SecretsState) -> list[Change]
     return changes
 
 
-def connect_database(name: str, wanted: Mapping[str, Any], found: Mapping[str, Any] | None) -> list[Change]:
+def connect_database(
+    name: str, wanted: Mapping[str, Any], found: Mapping[str, Any] | None, *, in_force: bool
+) -> list[Change]:
     """Compare how the database engine reaches MySQL with how it should.
 
     Args:
         name: Under which the engine knows the database.
         wanted: Its settings, but for the password.
         found: What the server says; ``None`` for nothing.
+        in_force: Whether nobody changed the password of its account.
 
     Returns:
         One change or none.
     """
     there = {**(found or {}), **((found or {}).get("connection_details") or {})}
-    if found is not None and not _differing(wanted, there):
+    if found is not None and in_force and not _differing(wanted, there):
         return []
     why = ("services get their credentials from it",)
     return [ConnectDatabase(name=name, found=None if found is None else there, wanted=wanted, why=why)]

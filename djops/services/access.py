@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 from djops.compile.deadlines import compile_deadlines
-from djops.compile.machines import ENGINE
+from djops.compile.machines import engine_account
 from djops.compile.mysql import Inventory, compile_mysql, plain_level, role_name
 from djops.compile.mysql_manager import missing_grants
 from djops.compile.mysql_state import AccountId, MysqlState, Scope
@@ -148,7 +148,7 @@ def plan_of(servers: Servers, wanted: Wanted, standing: Standing, adoption: Adop
     beside = {AccountId(name, host): known_of for name, known_of in facts.items()}
     changes += end_overdue(found.mysql.accounts, beside, keeps, wanted.today)
     changes += diff_vault(want.secrets, found.secrets)
-    changes += machines.connect(servers)
+    changes += machines.connect(servers, found.mysql)
     return Plan(in_order(changes), _unmanaged(servers, mysql))
 
 
@@ -479,7 +479,8 @@ def _entries(rights: Rights, ended: Ended) -> Mapping[str, tuple[str, ...]]:
 
 
 def _unmanaged(servers: Servers, found: MysqlState) -> tuple[str, ...]:
-    system = {"mysql.infoschema", "mysql.session", "mysql.sys", servers.site.mysql.user, ENGINE}
+    engine = engine_account(servers.site.project.project).user
+    system = {"mysql.infoschema", "mysql.session", "mysql.sys", servers.site.mysql.user, engine}
     if servers.site.mysql_root is not None:
         system.add(servers.site.mysql_root.user)
     return tuple(

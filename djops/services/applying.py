@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -230,8 +231,10 @@ def _connect_engine(servers: Servers, operation: ConnectEngine) -> None:
     servers.mysql.query(f"ALTER USER {account} IDENTIFIED BY {quote_string(password)} REQUIRE SSL")
     body = {**operation.settings, "password": password}
     servers.secrets.request("POST", f"{DATABASE}/config/{operation.name}", body)
-    # From here on nobody but the secrets server knows it.
+    # From here on nobody but the secrets server knows it; when that was, is noted to see later changes.
     servers.secrets.request("POST", f"{DATABASE}/rotate-root/{operation.name}")
+    mark = json.dumps({"djops": {"engine": servers.mysql.password_changed(operation.account)}})
+    servers.mysql.query(f"ALTER USER {account} ATTRIBUTE {quote_string(mark)}")
 
 
 def _forget_fields(servers: Servers, operation: ForgetFields) -> None:

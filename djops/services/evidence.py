@@ -19,7 +19,7 @@ from djops.errors import UndecidedError
 from djops.model.graph import PipelineGraph, TableName
 from djops.model.names import is_sandbox, sandbox_stem
 from djops.model.roles import DATA_TIERS, RoleModel
-from djops.plan.leases import stand_for_services
+from djops.plan.leases import engines, stand_for_services
 from djops.proof.cells import ADMIN_OPTION, MysqlAsk, Places, Power, S3Ask, Tables, places_of
 from djops.proof.decision import Decision
 from djops.proof.iam_patterns import Dialect
@@ -308,7 +308,8 @@ def _tables(graph: PipelineGraph, inventory: Inventory, catalog: MysqlCatalog) -
 def _keepers(site: Site, catalog: MysqlCatalog) -> frozenset[AccountId]:
     """Name the accounts without which there is no server and no djops, its throw-away ones included.
 
-    The accounts that are leased to services stand for these, whose rights are looked at.
+    The accounts that are leased to services stand for these, whose rights are looked at; the database
+    engine's holds nothing of the pipeline.
     """
     scratch = scratch_project(site.project.project, "")
     return frozenset(
@@ -318,7 +319,7 @@ def _keepers(site: Site, catalog: MysqlCatalog) -> frozenset[AccountId]:
         or account.user == site.mysql.user
         or (account.user == "root" and account.host in LOOPBACK)
         or (about.project or "").startswith(scratch)
-    ) | stand_for_services(site.project, catalog)
+    ).union(stand_for_services(site.project, catalog), engines(site.project, catalog))
 
 
 def _iam_keepers(site: Site, store: IamCatalog | None) -> frozenset[str]:

@@ -8,19 +8,19 @@ from pathlib import Path
 from typing import Any
 
 from djops.compile.machines import (
-    ENGINE,
     PROCEDURES,
     SWEEP,
     body_of,
     compile_leases,
     compile_logins,
     credentials_path,
+    engine_account,
     engine_config,
     engine_connection,
     grant_engine,
 )
 from djops.compile.mysql_manager import EVENT_SCHEMA
-from djops.compile.mysql_state import AccountId, MysqlState, Routine
+from djops.compile.mysql_state import MysqlState, Routine
 from djops.compile.sql import quote_account
 from djops.compile.vault import DATABASE, MOUNT, policy_name, secret_path
 from djops.errors import AccessDeniedError, ConfigError, DjopsError, UsageError
@@ -60,11 +60,12 @@ def uses_engine(project: Project) -> bool:
     return any(service.credentials.type != "kept" for service in project.services.values())
 
 
-def connect(servers: Servers) -> list[Change]:
+def connect(servers: Servers, database: MysqlState) -> list[Change]:
     """Plan how the database engine reaches MySQL, where a service needs it.
 
     Args:
         servers: The servers.
+        database: What MySQL holds.
 
     Raises:
         DjopsError: The secrets server cannot be read.
@@ -76,7 +77,9 @@ def connect(servers: Servers) -> list[Change]:
     found = servers.secrets.request("GET", f"{DATABASE}/config/{name}")
     ca = at.ca.read_text() if at.ca is not None else ""
     wanted = engine_connection(project.project, at.host, at.port, ca)
-    return connect_database(name, wanted, None if found is None else found["data"])
+    account = database.accounts.get(engine_account(project.project))
+    in_force = account is not None and account.engine == account.password_changed
+    return connect_database(name, wanted, None if found is None else found["data"], in_force=in_force)
 
 
 def require_engine(servers: Servers, found: MysqlState) -> bool:
@@ -96,14 +99,15 @@ def require_engine(servers: Servers, found: MysqlState) -> bool:
         return False
     bodies = servers.mysql.procedures()
     right = all(_same(bodies.get(name), body_of(name)) for name in (*PROCEDURES, SWEEP))
-    engine = AccountId(ENGINE)
+    engine = engine_account(servers.site.project.project)
     may = {Routine(engine, EVENT_SCHEMA, name, "PROCEDURE") for name in PROCEDURES}
     if right and engine in found.accounts and may <= found.routines.keys():
         return False
-    statements = grant_engine(quote_account(*servers.mysql.account()), exists=True)
+    manager = quote_account(*servers.mysql.account())
+    statements = grant_engine(servers.site.project.project, manager, exists=True)
     if servers.site.mysql_root is None:
         raise AccessDeniedError(
-            f"MySQL lacks what the secrets server needs to make credentials: {ENGINE} and its procedures",
+            f"MySQL lacks what the secrets server needs to make credentials: {engine} and its procedures",
             where=servers.mysql.where,
             hint="have the database administrator run, with DELIMITER set to something else than ;\n"
             + "\n".join(f"     {line};" for line in statements),

@@ -15,13 +15,13 @@ import hvac.exceptions
 import pymysql
 import pytest
 
-from djops.compile.machines import ENGINE
+from djops.compile.machines import engine_account, grant_engine
 from djops.compile.mysql_state import AccountId
 from djops.compile.sql import quote_account
-from djops.errors import ApplyError, UsageError
+from djops.errors import UsageError
 from djops.plan.drift_kinds import DriftKind
 from djops.plan.mysql_changes import DropAccount, RevokeAll, RevokeRole
-from djops.services import access, credentials, machines, rotation, secrets_audit
+from djops.services import access, credentials, evidence, machines, rotation, secrets_audit, who
 from djops.services.project import load_project
 from djops.services.site import local_lab
 from djops.systems import process
@@ -38,6 +38,7 @@ SERVICES: dict[str, dict[str, Any]] = {
     "steady": {"grants": READS, "credentials": {"type": "static", "rotation_period": "1d"}},
     "plain": {"grants": READS},
 }
+ENGINE = quote_account(*engine_account("demo_lab"))
 PATIENCE = 60.0
 Session: TypeAlias = "pymysql.Connection[pymysql.cursors.Cursor]"
 
@@ -47,7 +48,7 @@ def made(lab: LabUnderTest) -> Iterator[Ground]:
     with ground_of(lab, GRAPH, ["machines_a.`#thing` (x INT PRIMARY KEY)"]) as ground:
         yield ground
     # Nobody but these tests has such services.
-    ground.root.query(f"DROP USER IF EXISTS {quote_account(ENGINE, '%')}")
+    ground.root.query(f"DROP USER IF EXISTS {ENGINE}")
 
 
 @pytest.fixture
@@ -144,6 +145,9 @@ def test_a_service_logs_in_and_reads_what_is_its_own(
     assert access.make_plan(ground.servers, ground.wanted).is_empty
     found = secrets_audit.audit(ground.servers, ground.wanted).findings
     assert {one.kind for one in found} <= {"SEAL", "UNUSED"}
+    seen = evidence.gather(ground.servers, ground.wanted)
+    assert {AccountId(user), engine_account("demo_lab")} <= seen.keepers
+    assert user not in {one.who for one in who.matrix(ground.wanted, ["machines_a"], seen)}
 
 
 def test_a_wrapped_secret_id_comes_out_once(ground: Ground) -> None:
@@ -253,29 +257,84 @@ def test_what_a_service_loses_its_leases_lose(
     assert not state.settings and not any("leaser" in name for name in state.policies)
 
 
-def test_the_engine_can_touch_services_of_its_kind_and_nobody_else(ground: Ground) -> None:
-    held = {str(line) for (line,) in ground.root.query(f"SHOW GRANTS FOR {quote_account(ENGINE, '%')}")}
+@pytest.fixture
+def engine(ground: Ground) -> Iterator[Session]:
+    """The session of an engine whose password is known: of a project with one service of each kind."""
+    project = "machines_and_a_long_name"
+    account = quote_account(*engine_account(project))
+    mark = '{"djops": {"kind": "service", "project": "%s", "engine": "%s"}}'
+    ground.by_hand(
+        [
+            *(
+                one
+                for one in grant_engine(project, "'djops'@'%'")
+                if one.startswith(("CREATE USER", "GRANT EXEC"))
+            ),
+            f"ALTER USER {account} IDENTIFIED BY 'known'",
+            *(
+                f"CREATE USER own_{way} IDENTIFIED BY 'x' ATTRIBUTE '{mark % (project, way)}'"
+                for way in ("dynamic", "static")
+            ),
+        ]
+    )
+    with session(ground, engine_account(project).user, "known") as link:
+        yield link
+    ground.by_hand([f"DROP USER {account}, own_dynamic, own_static"])
+
+
+def test_an_engine_can_touch_its_services_and_nobody_else(
+    ground: Ground, engine: Session, log_in: Callable[[str], hvac.Client]
+) -> None:
+    lent, _ = lease(log_in("leaser"))
     names = ("end_lease", "lease_account", "renew_password")
-    assert held == {f"GRANT USAGE ON *.* TO `{ENGINE}`@`%`"} | {
-        f"GRANT EXECUTE ON PROCEDURE `djops`.`{name}` TO `{ENGINE}`@`%`" for name in names
-    }
+    held = [line for (line,) in rows(engine, "SHOW GRANTS")]
+    assert len(held) == 1 + len(names) and all(name in str(held) for name in names)
+    mine = "'machines_and_a_long_name'"
+    rows(engine, f"CALL djops.lease_account('v-own', 'secret', {mine}, 'own_dynamic', 60)")
+    rows(engine, f"CALL djops.renew_password('secret', {mine}, 'own_static')")
     for call in (
-        "lease_account('v-x', 'secret', 'demo_lab', 'steady', 60)",
-        "lease_account('v-x', 'secret', 'demo_lab', 'ada', 60)",
-        "lease_account('v-x', 'secret', 'other', 'leaser', 60)",
-        "lease_account('ada2', 'secret', 'demo_lab', 'leaser', 60)",
-        "renew_password('secret', 'demo_lab', 'leaser')",
-        "renew_password('secret', 'demo_lab', 'ada')",
-        "renew_password('secret', 'demo_lab', 'djops')",
+        "lease_account('v-x', 'secret', 'demo_lab', 'leaser', 60)",
+        f"lease_account('v-x', 'secret', {mine}, 'own_static', 60)",
+        f"lease_account('v-x', 'secret', {mine}, 'leaser', 60)",
+        f"lease_account('ada2', 'secret', {mine}, 'own_dynamic', 60)",
+        "renew_password('secret', 'demo_lab', 'steady')",
+        f"renew_password('secret', {mine}, 'own_dynamic')",
+        f"renew_password('secret', {mine}, 'steady')",
+        f"renew_password('secret', {mine}, 'ada')",
+        f"renew_password('secret', {mine}, 'djops')",
+        f"end_lease('{lent}')",
     ):
-        with pytest.raises(ApplyError, match=r"no service|not the name"):
-            ground.root.query(f"CALL djops.{call}")
-    ground.root.query("CALL djops.end_lease('ada')")
-    assert ground.root.query("SELECT COUNT(*) FROM mysql.user WHERE User = 'ada'") == ((1,),)
-    assert ground.root.query("SELECT COUNT(*) FROM djops.leases WHERE user = 'v-x'") == ((0,),)
+        with pytest.raises(pymysql.MySQLError, match=r"no service|not the name|another project's"):
+            rows(engine, f"CALL djops.{call}")
+    rows(engine, "CALL djops.end_lease('ada')")
+    rows(engine, "CALL djops.end_lease('v-own')")
+    left = ground.root.query("SELECT User FROM mysql.user WHERE User IN ('ada', 'ada2', 'v-x', 'v-own')")
+    assert left == (("ada",),)
+    assert accounts(ground) == {lent}
+    for statement in ("CREATE USER x", "ALTER USER ada IDENTIFIED BY 'x'", "GRANT leaser TO own_static"):
+        with pytest.raises(pymysql.MySQLError):
+            rows(engine, statement)
+
+
+def test_what_the_engine_needs_is_mended(ground: Ground, log_in: Callable[[str], hvac.Client]) -> None:
     ground.root.query("DROP PROCEDURE djops.end_lease")
     assert access.make_plan(ground.servers, ground.wanted).is_empty, "root mends what it made"
     assert "end_lease" in ground.servers.mysql.procedures()
+    role = "auth/approle/role/djops-demo_lab-leaser"
+    ground.servers.secrets.request("POST", role, {"token_policies": ["djops-demo_lab-ada"]})
+    ground.servers.secrets.request("DELETE", "djops-database/roles/djops-demo_lab-leaser")
+    ground.root.query(f"ALTER USER {ENGINE} IDENTIFIED BY 'somebody else knows it'")
+    ground.root.query("""ALTER USER steady ATTRIBUTE '{"djops": {"engine": null}}'""")
+    found = {(one.kind, str(one.object)) for one in ground.look()}
+    assert found == {
+        (DriftKind.SERVICE_LOGIN, "djops-demo_lab-leaser"),
+        (DriftKind.ENGINE, "djops-demo_lab-leaser"),
+        (DriftKind.ENGINE, "djops-demo_lab"),
+        (DriftKind.KEEPER, "steady"),
+    }
+    ground.apply()
+    assert not ground.look()
+    lease(log_in("leaser"))
 
 
 def test_without_the_secrets_server_a_lease_ends_too(
@@ -291,7 +350,7 @@ def test_without_the_secrets_server_a_lease_ends_too(
             "SELECT STATUS, INTERVAL_VALUE, INTERVAL_FIELD, EVENT_DEFINITION FROM information_schema.EVENTS "
             "WHERE EVENT_NAME = 'end_overdue_leases'"
         ) == (("ENABLED", "1", "MINUTE", "CALL `djops`.`end_overdue_leases`()"),)
-        ground.root.query("CALL djops.end_overdue_leases()")
+        ground.servers.mysql.query("CALL djops.end_overdue_leases()")
         assert accounts(ground) == set()
         assert becomes_true(lambda: not is_open(link))
     # What it had leased, it may end again.
