@@ -43,3 +43,6 @@ def command(out: common.Output, who: str, directory: Path, force: bool, reason: 
     how = f"start the client there: cd {directory} && python -c 'import datajoint as dj; print(dj.conn())'"
     done = "written" if written.changed else "already there"
     out.emit(data, "\n".join([*(f"{directory / name}" for name in shown), f"{done} for {who}; {how}"]))
+    own = site.project.services.get(who)
+    if own is not None and own.credentials.type != "kept":
+        out.remark(f"its database credentials come from the secrets server: `djops secrets approle {who}`")
