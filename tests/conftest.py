@@ -32,21 +32,16 @@ def pytest_configure(config: pytest.Config) -> None:
     inputs: Mapping[str, Any] | None = getattr(config, "workerinput", None)
 
     def stop(number: int, _frame: FrameType | None) -> None:
-        if inputs is not None:
-            # Its terminal and whoever started it may both tell it; it is told once, and takes its time.
-            signal.signal(signal.SIGTERM, signal.SIG_IGN)
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
         raise KeyboardInterrupt(f"signal {number}")
 
     signal.signal(signal.SIGTERM, stop)
     # A shell starts what runs in the background with SIGINT ignored, and every child would inherit that.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if inputs is not None:
-        signal.signal(signal.SIGINT, stop)
         number = int(inputs["workerid"].removeprefix("gw"))
         os.environ["DJOPS_PORTS"] = workers.ports_of(number, inputs["workercount"])
-    elif signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-    if inputs is None:
+    else:
         os.environ[RUN] = str(os.getpid())
         server_account()  # before several want to make it
 
@@ -55,6 +50,13 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_xdist_auto_num_workers() -> int:
     """Say what ``-n auto`` means."""
     return workers.count()
+
+
+def pytest_keyboard_interrupt() -> None:
+    """Let nothing disturb a worker that takes its labs down: it may be told to more than once."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 @pytest.hookimpl(tryfirst=True)

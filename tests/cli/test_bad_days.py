@@ -64,7 +64,7 @@ def test_a_bad_day(name: str, place: Path) -> None:
     (place / "djops.yaml").write_text(text_of(case), encoding="utf-8", newline="")
     before = contents(place)
     typed = [os.fsencode(word) for word in case["type"]]
-    error = check(djops(*typed, "--json", cwd=place, env=own_homes(place), timeout=20), case["code"])
+    error = check(djops(*typed, "--json", cwd=place, env=own_homes(place), timeout=120), case["code"])
     assert case.get("where", "") in (error["where"] or "")
     assert str(case.get("say", "")) in f"{error['message']} {error['hint']}"
     assert contents(place) == before

@@ -61,7 +61,7 @@ def test_status_of_a_lab_that_never_was(unborn: Path) -> None:
 
 
 def test_up_again_says_that_nothing_changed(lab: LabUnderTest) -> None:
-    run = djops("up", "--json", cwd=lab.repository)
+    run = invoke("up", "--json", cwd=lab.repository)
     assert run.status == 0
     assert run.answer["data"]["changed"] is False
     assert run.stderr == ""
@@ -86,25 +86,25 @@ def test_progress_goes_to_standard_error(lab: LabUnderTest) -> None:
     ],
 )
 def test_data_is_not_removed_without_the_projects_name(lab: LabUnderTest, options: tuple[str, ...]) -> None:
-    run = djops("down", *options, cwd=lab.repository)
+    run = invoke("down", *options, cwd=lab.repository)
     assert run.status == 1
     assert "E_CONFIRM" in run.stdout + run.stderr
     assert labfile.read(lab.directory) is not None
 
 
 def test_the_wrong_name_stops_everything(lab: LabUnderTest) -> None:
-    run = djops("down", "--purge", "--yes", "--project", "other", "--json", cwd=lab.repository)
+    run = invoke("down", "--purge", "--yes", "--project", "other", "--json", cwd=lab.repository)
     assert only_error(run)["code"] == "E_USAGE"
-    assert djops("status", cwd=lab.repository).status == 0
+    assert invoke("status", cwd=lab.repository).status == 0
 
 
 def test_the_right_name_removes_a_lab(unborn: Path) -> None:
-    run = djops("down", "--purge", "--yes", "--project", "unborn", "--json", cwd=unborn)
+    run = invoke("down", "--purge", "--yes", "--project", "unborn", "--json", cwd=unborn)
     assert (run.status, run.answer["data"]["removed"]) == (0, False)
 
 
 def test_an_unknown_environment_names_the_nearest(lab: LabUnderTest) -> None:
-    run = djops("status", "--env", "locla", "--json", cwd=lab.repository)
+    run = invoke("status", "--env", "locla", "--json", cwd=lab.repository)
     error = only_error(run)
     assert (run.status, error["code"]) == (1, "E_ENVIRONMENT")
     assert "local" in str(error["hint"])
@@ -114,5 +114,5 @@ def test_an_unknown_environment_names_the_nearest(lab: LabUnderTest) -> None:
 def test_servers_of_others_are_left_alone(command: str, unborn: Path) -> None:
     path = unborn / "djops.yaml"
     path.write_text(path.read_text().replace("target: local", "target: aws"))
-    run = djops(command, "--json", cwd=unborn)
+    run = invoke(command, "--json", cwd=unborn)
     assert (run.status, only_error(run)["code"]) == (1, "E_TARGET")

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import stat
 import subprocess
 import sys
@@ -24,7 +25,7 @@ from djops.systems.connections import Secret
 from djops.systems.links import LinkServer
 from djops.systems.vault import Secrets
 from tests.conftest import LabUnderTest
-from tests.support.cli import PROGRAM, Run, djops
+from tests.support.cli import PROGRAM, Run, djops, invoke
 from tests.support.demo import DemoUnderTest, demo_in, run_client
 
 LIST = "name;role;on;email\nnina;analyst;ephys;nina@example.org\nomar;viewer;imaging;omar@example.org\n"
@@ -37,7 +38,7 @@ def up(lab: LabUnderTest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 
 def onboard(up: DemoUnderTest, *arguments: str | Path) -> Mapping[str, object]:
-    done = djops("onboard", *arguments, "--yes", "--json", cwd=up.site.project_file.parent, timeout=180)
+    done = invoke("onboard", *arguments, "--yes", "--json", cwd=up.site.project_file.parent)
     assert done.status == 0, done.stdout
     data: Mapping[str, object] = done.answer["data"]
     return data
@@ -120,10 +121,10 @@ def test_her_link_becomes_files_that_work(up: DemoUnderTest, brought_in: Path, t
     first = run_client(tmp_path / "work", up.source, ["-c", "\n".join(data["query"])])
     assert "subject_id" in first
     # The same link again: somebody was there before.
-    late = djops("welcome", link, "--page", page, "--to", tmp_path / "late", "--json", cwd=tmp_path)
+    late = invoke("welcome", link, "--page", page, "--to", tmp_path / "late", "--json", cwd=tmp_path)
     assert (late.status, late.answer["errors"][0]["code"]) == (1, "E_LINK_USED")
     assert not (tmp_path / "late").exists()
-    check = djops("onboard", "--check", "--json", cwd=up.site.project_file.parent)
+    check = invoke("onboard", "--check", "--json", cwd=up.site.project_file.parent)
     told = {one["who"]: one for one in check.answer["data"]["links"]}
     assert (check.status, told["nina"]["state"], told["nina"]["alarming"]) == (2, "used", True)
     assert len(told["nina"]["opened"]) == 1
@@ -270,7 +271,7 @@ def test_files_of_something_else_do_not_use_the_link_up(
 @pytest.mark.parametrize("beginning", arriving.TOKEN_BEGINNINGS)
 def test_a_link_in_the_command_line_is_refused_without_repeating_it(brought_in: Path, beginning: str) -> None:
     link = f"{beginning}0123456789abcdef"
-    done = djops("welcome", link, "--json", cwd=brought_in / "pages" / "nina")
+    done = invoke("welcome", link, "--json", cwd=brought_in / "pages" / "nina")
     assert done.answer["errors"][0]["code"] == "E_LINK_SHOWN"
     assert link not in done.stdout + done.stderr
 
@@ -308,9 +309,9 @@ def test_what_is_refused_before_anything_happens(up: DemoUnderTest, tmp_path: Pa
         (["zoe", "analyst", "ephys", "--to", "x", "--csv", "y"], "E_USAGE"),
         (["zoe", "--reason", "why", "--to", "x"], "E_USAGE"),
     ):
-        done = djops("onboard", *arguments, "--yes", "--json", cwd=up.site.project_file.parent)
+        done = invoke("onboard", *arguments, "--yes", "--json", cwd=up.site.project_file.parent)
         assert (done.status, done.answer["errors"][0]["code"]) == (1, code), arguments
-    asked = djops(
+    asked = invoke(
         "onboard", "zoe", "analyst", "ephys", "--to", "x", "--json", cwd=up.site.project_file.parent
     )
     assert asked.answer["errors"][0]["code"] == "E_CONFIRM"
@@ -333,19 +334,19 @@ def settled(up: DemoUnderTest, brought_in: Path, tmp_path_factory: pytest.TempPa
 
 
 def codes(place: Path) -> dict[str, str]:
-    done = djops("doctor", "--json", cwd=place)
+    done = invoke("doctor", "--json", cwd=place)
     assert done.status == (2 if done.answer["data"]["findings"] else 0), done.stdout
     return {one["code"]: f"{one['where']} {one['message']}" for one in done.answer["data"]["findings"]}
 
 
 def test_who_am_i(settled: Path) -> None:
-    told = djops("whoami", "--json", cwd=settled).answer["data"]
+    told = invoke("whoami", "--json", cwd=settled).answer["data"]
     assert told["account"] == "omar@%"
     assert told["roles"] == ["imaging:viewer"]
     assert told["tls"] == "TLSv1.3"
     assert told["may"] == {"imaging": ["read"], "session": ["read"], "subject": ["read"]}
     assert (list(told["stores"]), told["powers"], told["failure"]) == (["main"], [], None)
-    assert "imaging  read" in djops("whoami", cwd=settled).stdout
+    assert "imaging  read" in invoke("whoami", cwd=settled).stdout
 
 
 def test_a_good_set_up_has_no_findings(settled: Path) -> None:
@@ -371,13 +372,14 @@ def test_everything_that_is_wrong_is_named(settled: Path, up: DemoUnderTest) -> 
             "W_IGNORED", "W_MODE", "W_GIT", "W_NO_SECRETS", "W_STORE", "W_CODEC"
         }  # fmt: skip
         assert found["W_CODEC"].startswith(f"{settled / 'stray.py'}:1 ")
-        shown = djops("doctor", cwd=settled)
+        shown = invoke("doctor", cwd=settled)
         assert secret not in shown.stdout + shown.stderr
         assert "stands in the history" in shown.stdout
     finally:
         (folder / "storage.access_key").unlink()
         (settled / "dj_local_conf.json").unlink()
         (settled / "gitignore").rename(settled / ".gitignore")
+        shutil.rmtree(settled / ".git")  # what was planted there is found by the search of the whole run
         (folder / "stores.main.secret").rename(folder / "stores.main.secret_key")
         password.chmod(0o600)
 
@@ -389,7 +391,7 @@ def test_rights_that_are_not_as_the_page_says(settled: Path) -> None:
     told["rights"] |= {"imaging": ["read", "insert"], "subject": []}
     page.write_text(json.dumps(told))
     try:
-        done = djops("doctor", "--json", cwd=settled)
+        done = invoke("doctor", "--json", cwd=settled)
     finally:
         page.write_text(text)
     found = [one["message"] for one in done.answer["data"]["findings"] if one["code"] == "W_RIGHTS"]
@@ -404,7 +406,7 @@ def test_a_password_that_is_not_taken(settled: Path) -> None:
     password.write_text("wrong")
     try:
         assert "W_DATABASE" in codes(settled)
-        assert djops("whoami", cwd=settled).status == 2
+        assert invoke("whoami", cwd=settled).status == 2
     finally:
         password.write_text(kept_text)
 

@@ -22,7 +22,7 @@ from djops.services.site import local_lab
 from djops.systems.local.ceph import CephServer
 from djops.systems.mysql import Mysql
 from tests.conftest import LabUnderTest
-from tests.support.cli import PROGRAM, Run, djops, invoke
+from tests.support.cli import PROGRAM, Run, invoke
 from tests.support.demo import DemoUnderTest, demo_in
 from tests.support.outages import site_without
 
@@ -52,7 +52,7 @@ def up(lab: LabUnderTest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 
 def audit(up: DemoUnderTest, *arguments: str | Path) -> Run:
-    return djops("audit", *arguments, cwd=up.site.project_file.parent)
+    return invoke("audit", *arguments, cwd=up.site.project_file.parent)
 
 
 @contextlib.contextmanager
@@ -173,7 +173,7 @@ def test_the_next_report_tells_what_changed_and_its_sheet_is_carried_out(
     up: DemoUnderTest, sinful: tuple[Run, Path], tmp_path: Path
 ) -> None:
     here, sheet = up.site.project_file.parent, tmp_path / "review.csv"
-    djops("grant", "bob", "viewer", "ephys", "--reason", "helps out", "-y", cwd=here)
+    invoke("grant", "bob", "viewer", "ephys", "--reason", "helps out", "-y", cwd=here)
     log = audit(up, "--to", tmp_path, "--format", "csv", "--json").answer["data"]["journal"]["log"]
     told = [(one["command"], one["reason"], one["ended"]) for one in log if one["command"] != "audit"]
     assert told == [("grant", "helps out", "end")]
@@ -193,9 +193,9 @@ def test_the_next_report_tells_what_changed_and_its_sheet_is_carried_out(
     assert done.status == 0, done.stdout
     assert done.answer["data"]["review"]["revoked"] == ["people.bob.grants[1]"]
     assert len(project.load(up.site.project_file).project.people["bob"].grants) == 1
-    assert djops("plan", cwd=here).status == 0
+    assert invoke("plan", cwd=here).status == 0
 
-    deeds = djops("log", "--json", cwd=here).answer["data"]["log"]
+    deeds = invoke("log", "--json", cwd=here).answer["data"]["log"]
     assert deeds[-1]["command"] == "audit" and "revoked people.bob.grants[1]" in deeds[-1]["what"]
     assert deeds[-1]["reason"] == "review: 4 kept, 1 revoked, 1 undecided (yearly)"
     digest = hashlib.sha256((sinful[1] / "audit.html").read_bytes()).hexdigest()
@@ -231,7 +231,7 @@ def test_a_reviewer_is_stepped_through(up: DemoUnderTest) -> None:
     ) as process:  # fmt: skip
         os.close(slave)
         os.write(master, b"k\ns\nx\nk\nq\n")
-        told, _ = process.communicate(timeout=60)
+        told, _ = process.communicate(timeout=180)
     os.close(master)
     assert (process.returncode, told.decode()) == (0, "Review: 2 kept, 0 revoked, 3 undecided.\n")
 

@@ -206,7 +206,7 @@ def _publishes(client: Any, endpoint: str, there: dict[str, str]) -> bool:
         client.put_object(**there, Body=b"x", ACL="public-read")
     with contextlib.suppress(ClientError):
         client.put_object_acl(**there, ACL="public-read")
-    return requests.get(f"{endpoint}/{there['Bucket']}/{quote(there['Key'])}", timeout=10).ok
+    return requests.get(f"{endpoint}/{there['Bucket']}/{quote(there['Key'])}", timeout=60).ok
 
 
 @pytest.mark.parametrize("who", PEOPLE)
@@ -268,7 +268,7 @@ def _status(bench: Bench, path: str, token: str) -> int:
         f"{bench.site.secrets.address}/v1/{path}",
         headers={"X-Vault-Token": token},
         verify=str(bench.site.secrets.ca),
-        timeout=10,
+        timeout=60,
     )
     return answer.status_code
 

@@ -20,7 +20,7 @@ from djops.plan.operations import AwsCall
 from djops.services import access, credentials, demo, schemas, verify
 from djops.services.access import Servers
 from tests.conftest import LabUnderTest
-from tests.support.cli import djops, shell
+from tests.support.cli import invoke, shell
 from tests.support.demo import (
     SCHEMAS,
     DemoUnderTest,
@@ -165,25 +165,25 @@ def test_what_a_developer_declares_works_after_a_sync(
     repository = up.site.project_file.parent
     try:
         assert as_dave() == "AccessError"
-        found = djops("schemas", "list", "--json", cwd=repository).answer["data"]["schemas"]
+        found = invoke("schemas", "list", "--json", cwd=repository).answer["data"]["schemas"]
         missing = {info["name"]: info["missing_job_tables"] for info in found if info["missing_job_tables"]}
         assert missing == {"imaging": [{"schema": "imaging", "table": "__mask"}]}
-        asked = djops("schemas", "sync", "--json", cwd=repository)
+        asked = invoke("schemas", "sync", "--json", cwd=repository)
         assert (asked.status, asked.answer["errors"][0]["code"]) == (1, "E_CONFIRM")
         assert asked.answer["data"]["missing_job_tables"] == missing["imaging"]
-        done = djops("schemas", "sync", "--json", "--yes", cwd=repository)
+        done = invoke("schemas", "sync", "--json", "--yes", cwd=repository)
         assert (done.status, done.answer["data"]["job_tables"]) == (0, missing["imaging"])
         assert as_dave() == "4"
     finally:
         with administrator(up.site) as client:
             client.connection.query("DROP TABLE IF EXISTS imaging.__mask, imaging.`~~mask`")
             client.connection.query("DELETE FROM imaging.`~lineage` WHERE table_name LIKE '%%mask'")
-        assert djops("schemas", "sync", "--yes", cwd=repository).status == 0
+        assert invoke("schemas", "sync", "--yes", cwd=repository).status == 0
 
 
 def test_the_command_tells_where_what_and_who(up: DemoUnderTest) -> None:
     repository = up.site.project_file.parent
-    told = djops("demo", repository.name, "--json", cwd=repository.parent).answer
+    told = invoke("demo", repository.name, "--json", cwd=repository.parent).answer
     assert (told["command"], told["status"], told["errors"]) == ("demo", "ok", [])
     data = told["data"]
     assert [server["name"] for server in data["servers"]] == ["mysql", "s3", "secrets"]
@@ -192,7 +192,7 @@ def test_the_command_tells_where_what_and_who(up: DemoUnderTest) -> None:
     for command in data["next"]:
         answer = " --yes" if " grant " in command else ""
         assert shell(command + answer, cwd=repository.parent).status == 0, command
-    assert djops("revoke", "alice", "viewer", "imaging", "--yes", cwd=repository).status == 0
+    assert invoke("revoke", "alice", "viewer", "imaging", "--yes", cwd=repository).status == 0
 
 
 MASK = '''

@@ -25,7 +25,7 @@ from djops.systems.journal_table import TableChain
 from djops.systems.mysql import Mysql
 from djops.systems.vault import Secrets
 from tests.conftest import LabUnderTest
-from tests.support.cli import djops
+from tests.support.cli import djops, invoke
 from tests.support.ground import Ground, ground_of
 from tests.support.projects import pipeline
 
@@ -337,37 +337,39 @@ def test_where_it_may_be_read_and_not_added_to_it_is_a_file(ground: Ground, tmp_
 def test_the_command_shows_verifies_and_exports(ground: Ground, lab: LabUnderTest, tmp_path: Path) -> None:
     ground.people({**PEOPLE, "dot": PEOPLE["ada"]})
     ground.apply()
-    shown = djops("log", "--on", "dot", "--since", "1h", "--json", cwd=lab.repository)
+    shown = invoke("log", "--on", "dot", "--since", "1h", "--json", cwd=lab.repository)
     assert shown.status == 0, shown.stdout
     (*_, last) = shown.answer["data"]["log"]
     assert (last["command"], last["ended"]) == ("test", "end")
     assert all("dot" in change["change"] for change in last["changes"])
-    assert "account dot: created" in djops("log", "--on", "dot", cwd=lab.repository).stdout
-    assert djops("log", "--who", "nobody-of-that-name", cwd=lab.repository).stdout == "Nothing is recorded.\n"
-    whole = djops("log", "--verify", "--json", cwd=lab.repository)
+    assert "account dot: created" in invoke("log", "--on", "dot", cwd=lab.repository).stdout
+    assert (
+        invoke("log", "--who", "nobody-of-that-name", cwd=lab.repository).stdout == "Nothing is recorded.\n"
+    )
+    whole = invoke("log", "--verify", "--json", cwd=lab.repository)
     assert whole.status == 0, whole.stdout
     export = tmp_path / "journal.jsonl"
-    assert djops("log", "--export", export, cwd=lab.repository).status == 0
+    assert invoke("log", "--export", export, cwd=lab.repository).status == 0
     assert export.stat().st_mode & 0o777 == 0o600
-    assert djops("log", "--verify", "--from", export, cwd=tmp_path).status == 0
+    assert invoke("log", "--verify", "--from", export, cwd=tmp_path).status == 0
     streamed = djops("log", "--export", "-", cwd=lab.repository).stdout
     assert streamed == export.read_text()
     export.write_text(export.read_text().replace("account dot", "account bot", 1))
-    broken = djops("log", "--verify", "--from", export, cwd=tmp_path)
+    broken = invoke("log", "--verify", "--from", export, cwd=tmp_path)
     assert broken.status == 2
     assert "was changed: its content does not give its hash" in broken.stdout
 
 
 @pytest.mark.parametrize("arguments", [["--since", "yesterday"], ["--export", "-", "--who", "ada"]])
 def test_what_cannot_be_meant_is_refused(lab: LabUnderTest, arguments: list[str]) -> None:
-    done = djops("log", *arguments, "--json", cwd=lab.repository)
+    done = invoke("log", *arguments, "--json", cwd=lab.repository)
     assert [error["code"] for error in done.answer["errors"]] == ["E_USAGE"]
 
 
 def test_a_file_that_is_no_export_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("hello\n")
     for name, code in (("file", "E_JOURNAL"), ("none", "E_CONFIG")):
-        done = djops("log", "--verify", "--from", tmp_path / name, "--json", cwd=tmp_path)
+        done = invoke("log", "--verify", "--from", tmp_path / name, "--json", cwd=tmp_path)
         assert [error["code"] for error in done.answer["errors"]] == [code]
 
 

@@ -21,7 +21,7 @@ from djops.systems.mysql import Mysql
 from djops.systems.s3 import S3
 from djops.systems.vault import Secrets
 from tests.conftest import LabUnderTest
-from tests.support.cli import djops
+from tests.support.cli import invoke
 from tests.support.demo import DemoUnderTest, demo_in
 from tests.support.outages import site_without
 from tests.support.repository import repository
@@ -37,7 +37,7 @@ def up(lab: LabUnderTest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     with demo_in(lab, tmp_path_factory.mktemp("here")) as found:
         (place / "people.csv").write_text(LIST)
         arguments = ("--csv", place / "people.csv", "--to", place / "links", "--pages", place / "pages")
-        done = djops("onboard", *arguments, "--yes", "--json", cwd=found.site.project_file.parent)
+        done = invoke("onboard", *arguments, "--yes", "--json", cwd=found.site.project_file.parent)
         assert done.status == 0, done.stdout
         yield found
 
@@ -116,9 +116,9 @@ def test_the_whole_way(up: DemoUnderTest, tmp_path: Path) -> None:
         host=up.site.mysql.host, port=up.site.mysql.port, user="pat",
         password=fields["database.password"], ssl={"ca": str(up.site.mysql.ca)},
     )  # fmt: skip
-    done = djops(
+    done = invoke(
         "offboard", "pat", "--hand-over-to", "carol", "--reason", "new job", "--to", tmp_path, "--yes",
-        "--json", cwd=place, timeout=180,
+        "--json", cwd=place,
     )  # fmt: skip
     assert done.status == 0, done.stdout
     with pytest.raises(pymysql.MySQLError):
@@ -160,7 +160,7 @@ def test_the_whole_way(up: DemoUnderTest, tmp_path: Path) -> None:
         told = [entry for entry in servers.journal.read() if certificate["digest"] in entry.detail]
         assert len(told) == 1
         assert not leaving.unfinished(up.site.lab)
-    assert djops("plan", "--json", cwd=place).status == 0
+    assert invoke("plan", "--json", cwd=place).status == 0
 
 
 def without(servers: Servers, system: str) -> None:
@@ -184,7 +184,7 @@ def test_while_a_system_is_down_the_others_are_closed_and_the_rest_follows(
     assert set(first.pending) == {down}
     assert first.pending[down].code == "E_SERVER"
     assert first.certificate is None
-    shown = djops("offboard", "--json", cwd=up.site.project_file.parent)
+    shown = invoke("offboard", "--json", cwd=up.site.project_file.parent)
     assert shown.status == 2
     assert [(one["who"], one["pending"]) for one in shown.answer["data"]["unfinished"]] == [(who, [down])]
     with servers_of(up) as servers:
@@ -199,7 +199,7 @@ def test_while_a_system_is_down_the_others_are_closed_and_the_rest_follows(
     assert outcomes(second.certificate, "after") == {
         "mysql": {"refused"}, "s3": {"refused"}, "secrets": {"refused"}
     }  # fmt: skip
-    assert djops("offboard", cwd=up.site.project_file.parent).status == 0
+    assert invoke("offboard", cwd=up.site.project_file.parent).status == 0
 
 
 class CutError(Exception):
@@ -281,7 +281,7 @@ def test_what_is_refused_before_anything_happens(up: DemoUnderTest, who: str, he
     before = up.site.project_file.read_text()
     with servers_of(up) as servers, pytest.raises(UsageError):
         leave(up, servers, who, heir)
-    asked = djops("offboard", "alice", "--json", cwd=up.site.project_file.parent)
+    asked = invoke("offboard", "alice", "--json", cwd=up.site.project_file.parent)
     assert asked.answer["errors"][0]["code"] == "E_CONFIRM"
     assert up.site.project_file.read_text() == before
     assert not leaving.unfinished(up.site.lab)

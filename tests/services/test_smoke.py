@@ -26,6 +26,7 @@ from djops.systems.progress import Silent
 from djops.systems.resources import load_roles
 from djops.systems.s3 import S3
 from tests.conftest import LabUnderTest
+from tests.support.cli import wait_until_it_minds_signals
 
 
 @pytest.fixture(scope="module")
@@ -153,8 +154,9 @@ def test_a_failure_in_the_middle_leaves_nothing(site: Site, monkeypatch: pytest.
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_leaves_nothing(site: Site, number: signal.Signals) -> None:
-    for seconds in (2.0, 3.0):
+    for seconds in (1.0, 2.0):
         process = _started(site)
+        wait_until_it_minds_signals(process.pid)
         time.sleep(seconds)
         process.send_signal(number)
         told = _ended(process)
@@ -199,4 +201,4 @@ def _started(site: Site, role: str | None = None) -> subprocess.Popen[str]:
 
 
 def _ended(process: subprocess.Popen[str]) -> str:
-    return process.communicate(timeout=120)[0]
+    return process.communicate(timeout=300)[0]

@@ -326,7 +326,7 @@ def test_a_signal_leaves_nothing(bench: Bench, lab: LabUnderTest, number: signal
     process = _started(lab)
     _wait_for_account(bench.site, process)
     process.send_signal(number)
-    assert process.wait(timeout=60) == 128 + number
+    assert process.wait(timeout=180) == 128 + number
     assert holdings(bench.site) == before
 
 
@@ -345,7 +345,7 @@ def test_what_a_killed_run_left_is_removed_by_the_next(bench: Bench, lab: LabUnd
 def _wait_for_account(site: Site, process: subprocess.Popen[bytes]) -> None:
     """Wait until it has made something."""
     with access.Servers(site) as servers:
-        for _ in range(600):
+        for _ in range(3600):
             if any(name.user.startswith("smoke_") for name in servers.mysql.read_state().accounts):
                 return
             assert process.poll() is None, "it ended"

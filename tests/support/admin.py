@@ -34,7 +34,7 @@ def as_root(repository: Path, system: str, script: str, directory: Path) -> str:
     path = f'export PATH="{programs}:$PATH"\n'
     command = [str(PROGRAM), "connect", system, "-C", str(repository), "--", "bash", "-euo", "pipefail", "-c"]
     done = subprocess.run(
-        [*command, path + script], cwd=directory, capture_output=True, text=True, check=False, timeout=60
+        [*command, path + script], cwd=directory, capture_output=True, text=True, check=False, timeout=300
     )
     assert done.returncode == 0, done.stderr
     return done.stdout

@@ -6,9 +6,11 @@ import contextlib
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,12 +43,41 @@ class Run:
         return parsed
 
 
-def invoke(*arguments: str | Path) -> Run:
-    """Run the command line in this process, without a terminal."""
+def invoke(*arguments: str | Path, cwd: Path | None = None) -> Run:
+    """Run the command line in this process, without a terminal; that costs no start of an interpreter.
+
+    Args:
+        arguments: What stands after ``djops``.
+        cwd: Working directory; this process' own when ``None``.
+
+    Returns:
+        How it ended; what other programs write is not in it.
+    """
     output, errors = io.StringIO(), io.StringIO()
-    with _signals_kept(), contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
+    with contextlib.ExitStack() as meanwhile:
+        meanwhile.enter_context(_signals_kept())
+        meanwhile.enter_context(contextlib.redirect_stdout(output))
+        meanwhile.enter_context(contextlib.redirect_stderr(errors))
+        if cwd is not None:
+            meanwhile.enter_context(contextlib.chdir(cwd))
         status = run([str(argument) for argument in arguments])
     return Run(status, output.getvalue(), errors.getvalue())
+
+
+def wait_until_it_minds_signals(pid: int, seconds: float = 120) -> None:
+    """Wait until a program that was just started is djops: before, a signal ends a bare interpreter.
+
+    Args:
+        pid: Its process id.
+        seconds: How long at most.
+    """
+    until = time.monotonic() + seconds
+    while True:
+        caught = re.search(r"^SigCgt:\s*([0-9a-f]+)", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+        if caught and int(caught[1], 16) >> (signal.SIGTERM - 1) & 1:
+            return
+        assert time.monotonic() < until, "it never began"
+        time.sleep(0.01)
 
 
 @contextlib.contextmanager

@@ -44,7 +44,7 @@ def stopped_in_the_end(lab: Lab) -> Iterator[OpenBaoServer]:
         server.stop()
 
 
-def up(server: OpenBaoServer, seconds: float = 30) -> float:
+def up(server: OpenBaoServer, seconds: float = 120) -> float:
     """Do what `djops up` does for one server, and return how many seconds it took."""
     began = time.monotonic()
     server.initialise()

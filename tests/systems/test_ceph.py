@@ -53,7 +53,7 @@ HOSTILE = [
 ]
 
 
-def bring_up(server: CephServer, seconds: float = 60) -> None:
+def bring_up(server: CephServer, seconds: float = 180) -> None:
     with Silent().step("up") as step:
         server.install(step)
     server.initialise()
@@ -403,7 +403,7 @@ def _kill(server: CephServer, lab: Lab, *daemons: str) -> None:
         pid = process.running_pid(server._pid_file(daemon), lab.account)
         assert pid is not None
         os.kill(pid, signal.SIGKILL)
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while any(server._alive(daemon) for daemon in daemons):
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -424,7 +424,7 @@ def test_health_is_told_while_the_block_store_is_away(server: CephServer, lab: L
     _kill(server, lab, "osd")
     began = time.monotonic()
     assert not server.ready()
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 30
     assert server.log.name == "osd.log"
     bring_up(server)
 

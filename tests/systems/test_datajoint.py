@@ -258,7 +258,7 @@ def _alive(pid: int) -> bool:
 
 
 def _eventually(is_so: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 90
     while not is_so():
         assert time.monotonic() < deadline
         time.sleep(0.05)

@@ -47,7 +47,7 @@ def existing(tmp_path: Path) -> Iterator[SecretsConnection]:
     with (tmp_path / "log").open("w") as log:
         server = subprocess.Popen(command, env=environment, stdout=log, stderr=log, cwd=tmp_path)
     try:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 90
         while "Development mode should NOT be used" not in (tmp_path / "log").read_text():
             assert server.poll() is None and time.monotonic() < deadline, (tmp_path / "log").read_text()
             time.sleep(0.05)

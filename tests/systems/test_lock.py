@@ -61,8 +61,8 @@ def test_waiting_ends_when_the_holder_lets_go(tmp_path: Path) -> None:
     with held_by_another(path) as other:
         threading.Timer(0.3, other.kill).start()
         began = time.monotonic()
-        with locked(path, "up", wait=10):
-            assert 0.2 < time.monotonic() - began < 5
+        with locked(path, "up", wait=60):
+            assert 0.2 < time.monotonic() - began < 50
 
 
 def test_waiting_has_an_end(tmp_path: Path) -> None:

@@ -74,7 +74,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevServer]:
     )  # fmt: skip
     try:
         made = DevServer(f"http://127.0.0.1:{port}", program, folder)
-        until = time.monotonic() + 20
+        until = time.monotonic() + 90
         while True:
             with contextlib.suppress(requests.RequestException, AssertionError):
                 made.api("GET", "sys/health")

@@ -110,7 +110,7 @@ def killed_and_up_again() -> dict[str, str]:
         with bare_lab() as lab, stopped_in_the_end(lab) as server:
             server.initialise()
             server.start()
-            deadline = time.monotonic() + 20
+            deadline = time.monotonic() + 90
             while line not in read_log(server):
                 assert time.monotonic() < deadline, f"the log never said {line!r}"
                 time.sleep(0.001)

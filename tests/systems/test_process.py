@@ -15,7 +15,7 @@ import pytest
 from djops.errors import DjopsError
 from djops.systems import process
 from djops.systems.paths import Account, private_directory, server_account
-from tests.support.labs import data_home, kill_all
+from tests.support.labs import data_home, is_alive, kill_all
 
 STUBBORN = "trap '' TERM; echo up; while :; do sleep 1; done"
 
@@ -76,7 +76,8 @@ def test_starting_twice_starts_once(place: Path, account: Account) -> None:
 def test_a_killed_server_is_seen_as_gone_at_once(place: Path, account: Account) -> None:
     pid = spawn(place, account, "sleep", "60")
     os.kill(pid, signal.SIGKILL)
-    time.sleep(0.05)
+    while is_alive(pid):
+        time.sleep(0.001)
     assert process.running_pid(place / "pid", account) is None, "a zombie is not running"
     assert not process.terminate(place / "pid", account)
 
@@ -123,7 +124,7 @@ def test_who_does_not_go_is_killed(place: Path, account: Account) -> None:
     wait_for(place / "log", "up")
     began = time.monotonic()
     assert process.terminate(place / "pid", account, grace=0.3)
-    assert 0.3 <= time.monotonic() - began < 5
+    assert 0.3 <= time.monotonic() - began < 60
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
 
@@ -151,7 +152,7 @@ def test_the_tail_of_a_log(tmp_path: Path) -> None:
 
 
 def wait_for(log: Path, text: str) -> list[str]:
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         if log.exists() and text in log.read_text():
             return log.read_text().splitlines()
