@@ -6,7 +6,8 @@ import contextlib
 import os
 import stat
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -15,10 +16,10 @@ import hvac.exceptions
 import pymysql
 import pytest
 
-from djops.compile.machines import engine_account, grant_engine
+from djops.compile.machines import PROCEDURES, SWEEP, engine_account, grant_engine
 from djops.compile.mysql_state import AccountId
 from djops.compile.sql import quote_account
-from djops.errors import UsageError
+from djops.errors import AccessDeniedError, ApplyError, ServerUnavailableError, UsageError
 from djops.plan.drift_kinds import DriftKind
 from djops.plan.mysql_changes import DropAccount, RevokeAll, RevokeRole
 from djops.services import access, credentials, evidence, machines, rotation, secrets_audit, who
@@ -26,6 +27,7 @@ from djops.services.project import load_project
 from djops.services.site import local_lab
 from djops.systems import process
 from djops.systems.local.openbao import OpenBaoServer
+from djops.systems.vault import Secrets
 from tests.conftest import LabUnderTest
 from tests.support.ground import Ground, ground_of
 from tests.support.projects import pipeline
@@ -102,6 +104,18 @@ def is_open(link: Session) -> bool:
 def accounts(ground: Ground) -> set[str]:
     found = ground.root.query("SELECT User FROM mysql.user WHERE User LIKE 'v-%'")
     return {str(user) for (user,) in found}
+
+
+def change_password_of_engine(ground: Ground) -> None:
+    """Do it until it shows: MySQL notes when a password was changed by the second."""
+    account = engine_account("demo_lab")
+    before = ground.servers.mysql.password_changed(account)
+
+    def change() -> bool:
+        ground.root.query(f"ALTER USER {ENGINE} IDENTIFIED BY 'somebody else knows it'")
+        return ground.servers.mysql.password_changed(account) != before
+
+    assert becomes_true(change)
 
 
 def becomes_true(look: Callable[[], bool]) -> bool:
@@ -316,14 +330,20 @@ def test_an_engine_can_touch_its_services_and_nobody_else(
             rows(engine, statement)
 
 
-def test_what_the_engine_needs_is_mended(ground: Ground, log_in: Callable[[str], hvac.Client]) -> None:
+def test_what_the_engine_needs_is_mended(
+    ground: Ground, log_in: Callable[[str], hvac.Client], monkeypatch: pytest.MonkeyPatch
+) -> None:
     ground.root.query("DROP PROCEDURE djops.end_lease")
+    with monkeypatch.context() as patch, pytest.raises(AccessDeniedError) as refused:
+        patch.setattr(ground.servers, "site", replace(ground.servers.site, mysql_root=None))
+        access.make_plan(ground.servers, ground.wanted)
+    assert all(f"PROCEDURE `djops`.`{name}`" in str(refused.value.hint) for name in (*PROCEDURES, SWEEP))
     assert access.make_plan(ground.servers, ground.wanted).is_empty, "root mends what it made"
     assert "end_lease" in ground.servers.mysql.procedures()
     role = "auth/approle/role/djops-demo_lab-leaser"
     ground.servers.secrets.request("POST", role, {"token_policies": ["djops-demo_lab-ada"]})
     ground.servers.secrets.request("DELETE", "djops-database/roles/djops-demo_lab-leaser")
-    ground.root.query(f"ALTER USER {ENGINE} IDENTIFIED BY 'somebody else knows it'")
+    change_password_of_engine(ground)
     ground.root.query("""ALTER USER steady ATTRIBUTE '{"djops": {"engine": null}}'""")
     found = {(one.kind, str(one.object)) for one in ground.look()}
     assert found == {
@@ -334,6 +354,27 @@ def test_what_the_engine_needs_is_mended(ground: Ground, log_in: Callable[[str],
     }
     ground.apply()
     assert not ground.look()
+    lease(log_in("leaser"))
+
+
+@pytest.mark.parametrize("cut", ["config", "rotate-root"])
+def test_a_connection_that_was_cut_short_is_made_anew(
+    ground: Ground, log_in: Callable[[str], hvac.Client], monkeypatch: pytest.MonkeyPatch, cut: str
+) -> None:
+    change_password_of_engine(ground)
+    send = Secrets.request
+
+    def request(self: Secrets, method: str, path: str, body: Mapping[str, Any] | None = None) -> object:
+        if method == "POST" and path.startswith(f"djops-database/{cut}/"):
+            raise ServerUnavailableError("gone")
+        return send(self, method, path, body)
+
+    with monkeypatch.context() as patch, pytest.raises(ApplyError):
+        patch.setattr(Secrets, "request", request)
+        ground.apply()
+    assert not access.make_plan(ground.servers, ground.wanted).is_empty
+    ground.apply()
+    assert access.make_plan(ground.servers, ground.wanted).is_empty
     lease(log_in("leaser"))
 
 
