@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ from djops.errors import UsageError
 if TYPE_CHECKING:
     from djops.services.machines import AppRoleLogin
     from djops.services.secrets_audit import SecretsAudit
+    from djops.systems.connections import Secret
 
 _COLOURS = {"high": "red", "medium": "yellow", "low": "yellow", "note": "dim"}
 
@@ -60,6 +62,49 @@ def _audit_text(out: common.Output, found: SecretsAudit) -> str:
     lines.append(f"{found.looked_at} secrets were looked at; {len(found.findings)} findings.")
     lines += [f"not known: {one}" for one in found.not_told]
     return "\n".join(lines)
+
+
+@command.command("login")
+@click.argument("who")
+@click.argument("source", required=False, metavar="[-|FILE]")
+@common.changing
+def login(out: common.Output, who: str, source: str | None) -> None:
+    """Let WHO log in to the secrets server, with a password that WHO chooses.
+
+    For local labs with `login: {method: userpass}`: WHO fetches her own secrets with it, and nothing else, by
+    `djops welcome --login`, whenever they were replaced. The password is asked for twice on the terminal, or
+    read from standard input (-) or from a FILE; it cannot stand in the command line. Who leaves the project
+    loses the log-in.
+
+    Exit status: 0 done, 1 error.
+    """
+    from djops.services import access, people_logins, project
+
+    password = _typed(source)
+    with (
+        access.opened(project.load(out.project_file), out.environment) as (servers, wanted),
+        servers.changing("secrets login", out.lock_wait, reason=out.reason, progress=out.progress),
+    ):
+        people_logins.set_login(servers, wanted, who, password, out.reason)
+    out.emit({"who": who}, f"{who} may log in: `djops welcome --login`")
+
+
+def _typed(source: str | None) -> Secret:
+    from djops.systems.connections import Secret
+
+    if source is not None and source != "-":
+        try:
+            text = Path(source).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "it is not text"
+            raise UsageError(f"the password cannot be read: {reason}") from None
+    elif source == "-" or not sys.stdin.isatty():
+        text = sys.stdin.readline()
+    else:
+        text = click.prompt(
+            "New password (it is not shown)", hide_input=True, confirmation_prompt=True, err=True
+        )
+    return Secret(text.strip())
 
 
 @command.command("sync")

@@ -12,6 +12,9 @@ MOUNT = "djops"
 DATABASE = "djops-database"
 """The mount of the database engine, which makes services' short-lived credentials."""
 
+LOGINS = "auth/userpass/users"
+"""Where log-ins with a password are, where people have them; each is called as the policy that it gives."""
+
 _CREDS = {"dynamic": "creds", "static": "static-creds"}
 
 

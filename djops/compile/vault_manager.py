@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 
-from djops.compile.vault import DATABASE, MOUNT, policy_name
+from djops.compile.vault import DATABASE, LOGINS, MOUNT, policy_name
 
 MANAGER = "manager"
 """Name of the AppRole's policy; outside of ``djops-*``, so that the AppRole cannot rewrite it."""
@@ -39,6 +39,8 @@ RULES: Mapping[str, str] = {
     f"{RENEW_LOGIN}/destroy": "update",
     "auth/approle/role": "list",
     "auth/approle/role/djops-*": "create read update delete",
+    LOGINS: "list",
+    f"{LOGINS}/djops-*": "create read update delete",
     f"{DATABASE}/roles": "list",
     f"{DATABASE}/static-roles": "list",
     f"{DATABASE}/roles/djops-*": "create read update delete",
@@ -61,6 +63,8 @@ _OPTIONAL = frozenset(
         f"{RENEW_LOGIN}/destroy",
         "auth/approle/role",
         "auth/approle/role/djops-*",
+        LOGINS,
+        f"{LOGINS}/djops-*",
         f"{DATABASE}/roles",
         f"{DATABASE}/static-roles",
         f"{DATABASE}/roles/djops-*",

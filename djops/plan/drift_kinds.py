@@ -135,7 +135,7 @@ MEANINGS: Mapping[DriftKind, str] = {
     DriftKind.SECRETS_POLICY: "a policy on the secrets server has another text",
     DriftKind.SECRETS_POLICY_EXTRA: "a policy of the project's on the secrets server belongs to nobody",
     DriftKind.SECRETS_POLICY_GONE: "a policy on the secrets server is gone",
-    DriftKind.SERVICE_LOGIN: "a service's AppRole is gone, belongs to nobody, or lets in more or less",
+    DriftKind.SERVICE_LOGIN: "a service's AppRole or a person's log-in gives more or less, or is nobody's",
     DriftKind.ENGINE: "the database engine makes other credentials than djops.yaml says, or for nobody",
     DriftKind.KEEPER: "a service's database password is not kept by whom djops.yaml says",
     DriftKind.OTHER: "a difference without a name of its own",

@@ -8,7 +8,7 @@ from typing import Any
 
 from djops.compile.mysql_state import AccountId
 from djops.compile.secrets_state import SecretsState
-from djops.compile.vault import DATABASE, MOUNT
+from djops.compile.vault import DATABASE, LOGINS, MOUNT
 from djops.plan.change import Change, Phase, Risk, Told
 from djops.plan.operations import ConnectEngine, Operation, VaultCall
 
@@ -189,15 +189,23 @@ def _settings_changes(wanted: SecretsState, found: SecretsState) -> list[Change]
     wants, has = wanted.settings or {}, found.settings
     # A secrets server that was set up before services had log-ins there: `kept` credentials need none.
     for path in () if has is None else sorted(wants.keys() | has.keys()):
-        should, does = wants.get(path), (has or {}).get(path)
+        should, does = _should(wanted, path), (has or {}).get(path)
         if should is None:
             changes.append(
                 WriteSettings(path=path, found=does, wanted=None, why=("it is not in the project file",))
             )
         elif does is None or _differing(should, does):
-            why = ("each service logs in by itself",) if path.startswith("auth/") else ("its `credentials:`",)
+            why = ("each logs in by itself",) if path.startswith("auth/") else ("its `credentials:`",)
             changes.append(WriteSettings(path=path, found=does, wanted=should, why=why))
     return changes
+
+
+def _should(wanted: SecretsState, path: str) -> Mapping[str, Any] | None:
+    """Return what settings should be; a person's log-in, which only she makes, is to give her own policy."""
+    place, _, name = path.rpartition("/")
+    if place == LOGINS and name in wanted.policies:
+        return {"token_policies": [name]}
+    return (wanted.settings or {}).get(path)
 
 
 def connect_database(

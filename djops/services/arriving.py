@@ -38,6 +38,7 @@ class Bundle:
         rights: Names of capabilities by schema, when the page was made.
         table: The table for a first query.
         login: Method and path of a log-in to the secrets server, where the lab has one.
+        user: What she is called there.
     """
 
     who: str
@@ -51,6 +52,7 @@ class Bundle:
     rights: Mapping[str, frozenset[str]]
     table: TableName | None
     login: tuple[str, str] | None = None
+    user: str = ""
 
     @property
     def shown_schema(self) -> str | None:
@@ -108,6 +110,7 @@ def read_bundle(place: Path) -> Bundle:
             {str(name): frozenset(held) for name, held in told["rights"].items()},
             TableName(table["schema"], table["table"]) if table else None,
             (str(login["method"]), str(login["path"])) if login else None,
+            str(login.get("user") or told["who"]) if login else "",
         )
     except (KeyError, TypeError, ValueError, AttributeError):
         raise ConfigError(
@@ -191,7 +194,7 @@ def log_in(bundle: Bundle, password: Secret, directory: Path, *, force: bool = F
             if bundle.login
             else "ask for a link: `djops welcome` takes one",
         )
-    token = _server(bundle).log_in(*bundle.login, bundle.who, password)
+    token = _server(bundle).log_in(*bundle.login, bundle.user, password)
     return with_token(bundle, token, directory, force=force)
 
 

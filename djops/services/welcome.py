@@ -14,14 +14,14 @@ from typing import Any
 
 from djops.compile.login import login_path
 from djops.compile.rights import Rights, compile_rights, is_expired
-from djops.compile.vault import MOUNT, secret_path
+from djops.compile.vault import MOUNT, policy_name, secret_path
 from djops.errors import AccessDeniedError, DjopsError
 from djops.model.graph import PipelineGraph, TableName
 from djops.model.names import Tier
-from djops.model.project import Login
 from djops.services import access, credentials
 from djops.services.access import Servers, Wanted
 from djops.services.journal import note
+from djops.services.site import Site
 from djops.systems import links
 from djops.systems.resources import load_words
 from djops.systems.vault import Secrets, Wrapped
@@ -206,7 +206,7 @@ def tell(
         "path": f"{MOUNT}/data/{secret_path(wanted.project, name)}",
         "made": link.made,
         "until": until.isoformat(timespec="seconds"),
-        "login": None if site.env.login is None else _login(site.env.login),
+        "login": _login(site, policy_name(wanted.project.project, name)),
         "settings": credentials.shared_settings(site),
         "secrets": list(credentials.secret_names(wanted.project)),
         "rights": {schema: sorted(held) for schema, held in may.items()},
@@ -226,8 +226,12 @@ def tell(
     )
 
 
-def _login(login: Login) -> dict[str, str]:
-    return {"method": login.method, "path": login_path(login)}
+def _login(site: Site, own: str) -> dict[str, str] | None:
+    """Say how she logs in by herself; a local lab has its own way, which is the method's usual."""
+    login = site.env.login
+    if login is None or login.method != "userpass" or site.env.target != "local":
+        return None if login is None else {"method": login.method, "path": login_path(login)}
+    return {"method": login.method, "path": login.method, "user": own}
 
 
 def _by_schema(rights: Rights, graph: PipelineGraph, name: str) -> dict[str, set[str]]:

@@ -28,7 +28,7 @@ from urllib3.response import BaseHTTPResponse
 from urllib3.util.retry import Retry
 
 from djops.compile.secrets_state import SecretsState
-from djops.compile.vault import DATABASE, MOUNT, policy_name
+from djops.compile.vault import DATABASE, LOGINS, MOUNT, policy_name
 from djops.compile.vault_manager import (
     TOKEN_ROLE,
     example_paths,
@@ -47,8 +47,8 @@ THREADS = 8
 SECTIONS = ("people", "services")
 """Below each project's path."""
 
-_SETTINGS = ("auth/approle/role", f"{DATABASE}/roles", f"{DATABASE}/static-roles")
-"""Where services' log-ins are, and what the database engine makes for them."""
+_SETTINGS = ("auth/approle/role", f"{DATABASE}/roles", f"{DATABASE}/static-roles", LOGINS)
+"""Where services' log-ins are, what the database engine makes for them, and people's log-ins."""
 
 _MERGE_ATTEMPTS = 5
 

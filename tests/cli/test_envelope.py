@@ -60,6 +60,7 @@ FAILING = {
     "rotate": ["rotate", "alice"],
     "secrets audit": ["secrets", "audit"],
     "secrets sync": ["secrets", "sync"],
+    "secrets login": ["secrets", "login", "alice", "taken"],
     "secrets export": ["secrets", "export", "--to", "there", "--age", "age1"],
     "secrets import": ["secrets", "import", "taken"],
     "credentials": ["credentials", "alice", "--to", "there"],

@@ -261,6 +261,7 @@ class OpenBaoServer:
             "policy": (f"sys/policies/acl/{MANAGER}", {"policy": manager_policy()}),
             "token-role": (f"auth/token/roles/{TOKEN_ROLE}", token_role()),
             "approle": ("sys/auth/approle", {"type": "approle"}),
+            "people": ("sys/auth/userpass", {"type": "userpass"}),
             "role": ("auth/approle/role/djops", {**approle(), **bound, "role_id": role_id}),
             "secret-id": ("auth/approle/role/djops/custom-secret-id", {"secret_id": secret_id}),
         }
