@@ -17,7 +17,7 @@ from typing import Any, Literal
 from djops.compile.s3 import schema_prefixes
 from djops.compile.vault import secret_path
 from djops.model.graph import PipelineGraph, TableName
-from djops.model.project import Grant, Principal, Project, SchemaEntry
+from djops.model.project import Grant, Project, SchemaEntry, Service
 from djops.model.roles import Role
 from djops.plan.operations import AwsCall
 from djops.services import access, trial
@@ -511,7 +511,7 @@ class Rehearsal:
             wide = one.model is None and model.roles[one.role].project_wide
             on = ("all",) if wide else (self.schemas["mid"],)
             grant = Grant(role=one.role, on=on, cascade=one.cascade, reason="rehearsal")
-            services[self.principal(number)] = Principal(grants=(grant,))
+            services[self.principal(number)] = Service(grants=(grant,))
         project = Project(
             version=1,
             project=self.trials["mid"].project,

@@ -20,7 +20,7 @@ from djops.compile.s3_manager import SCRATCH, scratch_project
 from djops.compile.sql import quote_identifier
 from djops.errors import ApplyError, DjopsError, LockedError, ManyErrors
 from djops.model.graph import PipelineGraph
-from djops.model.project import Grant, Principal, Project, SchemaEntry
+from djops.model.project import Grant, Project, SchemaEntry, Service
 from djops.model.roles import Role
 from djops.plan.operations import AwsCall
 from djops.services import access
@@ -74,7 +74,7 @@ class Trial:
             environments=site.project.environments,
             stores=site.project.stores,
             schemas={self.schema: SchemaEntry(stage="development")},
-            services={self.principal(role): Principal(grants=(grant,)) for role, grant in grants.items()},
+            services={self.principal(role): Service(grants=(grant,)) for role, grant in grants.items()},
         )
         return replace(site, project=project, part_of=site.part_of or site.project.project)
 
