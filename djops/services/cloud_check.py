@@ -204,7 +204,7 @@ class _Check:
             "region": self.aws.region,
             "bucket": next((store.bucket for store in self.project.stores.values()), f"{self.stack}-x"),
         }
-        needed = load_needs().actions(self.parts, names)
+        needed = {**load_needs().actions(self.parts, names), **self._state_needs()}
         try:
             source = self._source(me)
             denied = {
@@ -215,6 +215,18 @@ class _Check:
             yield CheckRow("permissions", State.UNKNOWN, error.message, fix)
             return
         yield from _by_service(needed, denied, me.arn)
+
+    def _state_needs(self) -> Mapping[str, tuple[str, ...]]:
+        """Return what Pulumi does where its state is: it writes states and locks, and takes locks away."""
+        backend = self.env.state.backend.removeprefix("s3://")
+        if backend == self.env.state.backend:
+            return {}
+        objects = ("s3:DeleteObject", "s3:GetObject", "s3:PutObject")
+        bucket = f"arn:aws:s3:::{backend.partition('/')[0]}"
+        return {
+            bucket: ("s3:ListBucket",),
+            f"arn:aws:s3:::{backend}/.pulumi/stacks/djops/{self.project.project}.{self.name}.json": objects,
+        }
 
     def _source(self, me: Identity) -> str:
         """Return the ARN whose policies count: that of the role itself, which a session's ARN hides."""

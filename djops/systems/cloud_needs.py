@@ -82,7 +82,7 @@ def load_needs() -> Needs:
     """
     data = yaml.safe_load(shipped("stacks/needs.yaml").read_text(encoding="utf-8"))
     types = {
-        name: TypeNeeds(tuple(one["actions"]), one.get("on", "*"), frozenset(one.get("for", ())))
+        name: TypeNeeds(tuple(one["actions"]), one.get("where", "*"), frozenset(one.get("for", ())))
         for name, one in data["actions"].items()
     }
     quotas = tuple(

@@ -112,6 +112,13 @@ def test_what_is_wrong_comes_with_its_fix(
     assert wrong.state is State.WRONG and fix in wrong.fix
 
 
+def test_whoever_may_not_write_the_state_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = looked(tmp_path, monkeypatch, state={"backend": "s3://lab-state/pulumi"})
+    place = "arn:aws:s3:::lab-state/pulumi/.pulumi/stacks/djops/demo_lab.production.json"
+    refused = row(found, "permissions: s3").found
+    assert f"s3:PutObject on {place}" in refused and "s3:ListBucket on arn:aws:s3:::lab-state" in refused
+
+
 def test_names_that_are_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     where = {"CreateBucketConfiguration": {"LocationConstraint": REGION}}
     client("s3").create_bucket(Bucket="demo-raw", **where)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.support.cli import invoke
-from tests.support.cloud_projects import write_project
+from tests.support.cloud_projects import PRODUCTION, demo_in, write_project
 
 GPU = {"command": ["work"], "gpus": 1}
 IMAGE = {"reference": "demo@sha256:" + "12" * 32, "commit": "c0ffee" * 6 + "abcd"}
@@ -67,6 +67,12 @@ def test_it_says_that_it_is_an_estimate_and_from_when(tmp_path: Path) -> None:
     assert text.startswith("ESTIMATE of what production, size small costs")
     assert "Prices of us-east-1, 2026-11-21: " in text and "eu-central-1 has others" in text
     assert "worker" not in text, "none are asked for"
+
+
+def test_the_page_shows_what_it_says(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "cloud.md").read_text()
+    said = invoke("cost", "-C", demo_in(tmp_path, PRODUCTION).parent).stdout
+    assert f"$ djops cost\n{said}```" in page
 
 
 def test_another_target_has_no_price(tmp_path: Path) -> None:

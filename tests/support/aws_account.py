@@ -19,7 +19,7 @@ import pytest
 from moto import mock_aws
 
 from djops.proof.iam_reader import IamReader
-from djops.proof.iam_state import CatalogUser, IamCatalog
+from djops.proof.iam_state import CatalogBucket, CatalogUser, IamCatalog
 from djops.systems.aws import Aws
 from tests.support.cloud import ACCOUNT, REGION
 
@@ -83,8 +83,9 @@ def _simulated(
     name = PolicySourceArn.rpartition("/")[2]
     document = client("iam").get_user_policy(UserName=name, PolicyName="p")["PolicyDocument"]
     user = CatalogUser(f"arn:aws:iam::{ACCOUNT}:user/{name}", policies={"p": document})
-    reader = IamReader(IamCatalog(users={name: user}), "aws")
+    (resource,) = ResourceArns
+    bucket = resource.removeprefix("arn:aws:s3:::").partition("/")[0]
+    reader = IamReader(IamCatalog(users={name: user}, buckets={bucket: CatalogBucket()}), "aws")
     for action in ActionNames:
-        (resource,) = ResourceArns
         allowed = reader.decide(name, action, resource, {}).allowed
         yield {"EvalActionName": action, "EvalDecision": "allowed" if allowed else "implicitDeny"}
