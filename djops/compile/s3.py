@@ -11,7 +11,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from djops.compile.packing import AWS, VERSION, limits_of, pack, whole
 from djops.compile.packing import Document as Document
@@ -229,24 +229,51 @@ def _unusable(part: str) -> str | None:
     return None
 
 
+class _Place(NamedTuple):
+    """A place as policies write it; their texts are shared by all who may reach it.
+
+    Attributes:
+        bucket: ARN of the bucket.
+        objects: ARN of all objects there.
+        below: What their keys look like.
+    """
+
+    bucket: str
+    objects: str
+    below: str
+
+    @classmethod
+    def of(cls, bucket: str, prefix: str) -> _Place:
+        arn = f"arn:aws:s3:::{bucket}"
+        return cls(arn, f"{arn}/{prefix}*", f"{prefix}*")
+
+
 class _Places:
     """Where each schema's objects lie, worked out once for all who may reach them."""
 
     def __init__(self, stores: tuple[Store, ...]) -> None:
         self.stores = stores
-        self.known: dict[str, tuple[tuple[str, str], ...]] = {}
+        self.known: dict[str, tuple[_Place, ...]] = {}
+        self.inboxes: dict[str, tuple[_Place, ...]] = {}
 
-    def of(self, schema: str) -> tuple[tuple[str, str], ...]:
-        """Return bucket and key prefix of every place that the client uses."""
+    def of(self, schema: str) -> tuple[_Place, ...]:
+        """Return every place that the client uses."""
         if schema not in self.known:
-            found = [(store.bucket, p) for store in self.stores for p in schema_prefixes(store, schema)]
-            self.known[schema] = tuple(found)
+            self.known[schema] = tuple(
+                _Place.of(store.bucket, one)
+                for store in self.stores
+                for one in schema_prefixes(store, schema)
+            )
         return self.known[schema]
 
-    def inbox(self, schema: str) -> tuple[tuple[str, str], ...]:
-        """Return bucket and key prefix of every place that raw files are put."""
-        self.of(schema)
-        return tuple((store.bucket, inbox_prefix(store, schema)) for store in self.stores)
+    def inbox(self, schema: str) -> tuple[_Place, ...]:
+        """Return every place that raw files are put."""
+        if schema not in self.inboxes:
+            self.of(schema)
+            self.inboxes[schema] = tuple(
+                _Place.of(store.bucket, inbox_prefix(store, schema)) for store in self.stores
+            )
+        return self.inboxes[schema]
 
 
 _GET = "s3:GetObject"
@@ -269,7 +296,7 @@ def _policy_document(places: _Places, may: Mapping[Capability, set[str]]) -> Doc
         _allow([*_PUT], _keys(written + delivered)),
         _allow([*_COLLECT], _keys([place for schema in collect for place in places.of(schema)])),
         *_list(listed + delivered),
-        _allow(["s3:GetBucketLocation"], [f"arn:aws:s3:::{bucket}" for bucket, _ in listed + delivered]),
+        _allow(["s3:GetBucketLocation"], [place.bucket for place in listed + delivered]),
         {"Effect": "Deny", "Action": ["s3:CreateBucket"], "Resource": ["*"]},
     ]
     return {
@@ -278,21 +305,21 @@ def _policy_document(places: _Places, may: Mapping[Capability, set[str]]) -> Doc
     }
 
 
-def _keys(places: list[tuple[str, str]]) -> list[str]:
-    return [f"arn:aws:s3:::{bucket}/{prefix}*" for bucket, prefix in places]
+def _keys(places: list[_Place]) -> list[str]:
+    return [place.objects for place in places]
 
 
 def _allow(actions: list[str], resources: list[str]) -> dict[str, Any]:
     return {"Effect": "Allow", "Action": actions, "Resource": sorted(set(resources))}
 
 
-def _list(places: list[tuple[str, str]]) -> list[dict[str, Any]]:
+def _list(places: list[_Place]) -> list[dict[str, Any]]:
     prefixes: dict[str, set[str]] = {}
-    for bucket, prefix in places:
-        prefixes.setdefault(bucket, set()).add(f"{prefix}*")
+    for place in places:
+        prefixes.setdefault(place.bucket, set()).add(place.below)
     return [
         {
-            **_allow(["s3:ListBucket"], [f"arn:aws:s3:::{bucket}"]),
+            **_allow(["s3:ListBucket"], [bucket]),
             "Condition": {"StringLike": {"s3:prefix": sorted(names)}},
         }
         for bucket, names in sorted(prefixes.items())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -68,7 +69,18 @@ def read(server: S3, buckets: Iterable[str]) -> IamCatalog:
 
 def as_document(text: str) -> Any:  # noqa: ANN401
     """Return a policy as data: AWS answers identity policies URL-encoded, Ceph 20.2.4 as they are."""
-    return json.loads(text if text.lstrip().startswith("{") else unquote(text))
+    plain = text if text.lstrip().startswith("{") else unquote(text)
+    return json.loads(plain, object_pairs_hook=_with_shared_texts)
+
+
+def _with_shared_texts(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Keep each text once: the same places stand in the policies of many."""
+    return {
+        key: [sys.intern(one) if isinstance(one, str) else one for one in value]
+        if isinstance(value, list)
+        else value
+        for key, value in pairs
+    }
 
 
 def _or_unread(unread: list[str], name: str, default: T, ask: Callable[[], T]) -> T:
