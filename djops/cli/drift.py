@@ -12,16 +12,22 @@ from djops.cli import common
 def command(out: common.Output) -> None:
     """Name everything that somebody changed on the servers, with what mends it; change nothing.
 
-    Where djops may not mend something, the answer says who must do what.
+    Where djops may not mend something, the answer says who must do what. With `target: aws` what differs in
+    AWS from what Pulumi made is shown first.
 
     Exit status: 0 no drift, 1 error, 2 drift.
     """
     from djops.report import changes
     from djops.report import drift as texts
-    from djops.services import access, drift, project
+    from djops.services import access, cloud, drift, project
 
+    loaded = project.load(out.project_file)
+    if cloud.is_cloud(loaded.project, out.environment):
+        from djops.cli import stack
+
+        stack.drift(out)
     with (
-        access.opened(project.load(out.project_file), out.environment) as (servers, wanted),
+        access.opened(loaded, out.environment) as (servers, wanted),
         out.progress.step("Reading the servers") as step,
     ):
         report = drift.look(servers, wanted)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from djops.cli import common
+from djops.errors import ServerUnavailableError
 from djops.services.cloud import Cloud
 
 
@@ -31,7 +32,35 @@ def up(out: common.Output, *, allowed: Sequence[str], full: bool, refresh: bool)
             out.confirm("Have Pulumi do this?", action="the plan")
         done = cloud.up(ready, progress=out.progress, reason=out.reason)
     data = {"changed": not plan.is_empty, "outputs": dict(done.outputs), "seconds": round(done.seconds, 2)}
-    out.emit(data, lambda: texts.endpoints_text(done.outputs, opened.environment))
+    out.emit(data)
+    _give_access(out, opened)
+    out.emit({}, lambda: texts.endpoints_text(done.outputs, opened.environment))
+
+
+def _give_access(out: common.Output, opened: Cloud) -> None:
+    """Have the new servers hold what djops.yaml says, by the same way as everywhere."""
+    from djops.report import changes
+    from djops.services import access, cloud_access
+    from djops.services.project import load
+
+    loaded = load(out.project_file)
+    schemas = access.Wanted.of(loaded.project, loaded.graph).graph.schemas
+    try:
+        cloud_access.set_up(opened, out.project_file, schemas, progress=out.progress)
+    except ServerUnavailableError as error:
+        out.emit({"access": None}, findings=True)
+        where = f"the servers are made, and this machine does not reach them ({error.message})"
+        out.remark(f"{where}: open a way with `djops tunnel {opened.command}`, then run this again")
+        return
+    with (
+        access.opened(loaded, opened.environment) as (servers, wanted),
+        servers.changing("djops up", out.lock_wait, reason=out.reason, progress=out.progress),
+    ):
+        plan = access.make_plan(servers, wanted)
+        out.emit({"access": changes.plan_data(plan)}, changes.plan_text(plan, coloured=out.coloured))
+        if not plan.is_empty:
+            out.confirm("Give these rights?", action="giving rights")
+        access.apply(servers, plan, out.progress)
 
 
 def down(out: common.Output) -> None:

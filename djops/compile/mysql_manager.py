@@ -13,6 +13,12 @@ SERVER_PRIVILEGES = ("CREATE USER", "PROCESS", "SHOW DATABASES", "ROLE_ADMIN", "
 """Making accounts, seeing their sessions, telling a grant on a schema from one on none, giving roles,
 ending sessions."""
 
+END_SESSIONS = "CONNECTION_ADMIN"
+"""Which administrators of RDS cannot give (AWS' documentation of RDS for MySQL)."""
+
+END_SESSION = "mysql.rds_kill"
+"""The procedure that RDS has in its place."""
+
 SCHEMA_PRIVILEGES = (
     "SELECT",
     "INSERT",
@@ -208,7 +214,7 @@ def grant_journal(account: str) -> tuple[str, ...]:
 
 
 def missing_grants(
-    state: MysqlState, account: AccountId, schemas: Iterable[str], *, escape: bool
+    state: MysqlState, account: AccountId, schemas: Iterable[str], *, escape: bool, by_procedure: bool = False
 ) -> tuple[str, ...]:
     """Tell which grants an account lacks to do djops' work.
 
@@ -217,6 +223,7 @@ def missing_grants(
         account: The account djops works as.
         schemas: The pipeline's schemas.
         escape: Whether grant patterns take escapes.
+        by_procedure: Whether the account may call the procedure with which RDS ends sessions.
 
     Returns:
         The statements that a database administrator has to run; none when nothing lacks.
@@ -224,6 +231,8 @@ def missing_grants(
     quoted, held = quote_account(*account), _held(state, account)
     server = _on_server(held)
     lacking = [name for name in SERVER_PRIVILEGES if name not in server]
+    if by_procedure and END_SESSIONS in lacking:
+        lacking.remove(END_SESSIONS)
     wanted = frozenset(schemas)
     without = wanted - _administered(held, wanted, escape=escape)
     found = [grant_server(quoted, lacking)] if lacking else []

@@ -20,6 +20,15 @@ BucketName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9.-]{1,61
 WorkerName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,30}$")]
 
 
+def manager_account(project: str) -> str:
+    """Name the MySQL account djops works as on servers that Pulumi made; a server may have several projects.
+
+    Args:
+        project: Name of the project.
+    """
+    return f"djops-{project}"[:32]
+
+
 class CloudState(Frozen):
     """Where Pulumi keeps what it knows about the servers, and what encrypts secrets in there.
 
@@ -59,11 +68,13 @@ class CloudDatabase(Frozen):
         port: TCP port.
         admin_secret: ARN of the secret in Secrets Manager with ``username`` and ``password`` of its
             administrator.
+        ca: PEM file of the authority that signed its certificate; what the system trusts unless given.
     """
 
     host: str
     port: int = Field(default=3306, ge=1, le=65535)
     admin_secret: str = Field(pattern=r"^arn:aws[a-z-]*:secretsmanager:\S+$")
+    ca: str | None = None
 
 
 class CloudExisting(Frozen):

@@ -332,7 +332,7 @@ def _read(servers: Servers, wanted: Wanted) -> Found:
     buckets = [store.bucket for store in project.stores.values()]
     with ThreadPoolExecutor(2) as pool:
         # Also without stores: users of stores that the project once had must not stay behind.
-        has_s3 = servers.site.env.target == "local" or servers.site.env.s3 is not None
+        has_s3 = servers.site.env.target != "existing" or servers.site.env.s3 is not None
         reading_s3 = pool.submit(servers.s3.read_state, project.project, buckets) if has_s3 else None
         reading_secrets = pool.submit(servers.secrets.state, project.project)
         mysql = read_database(servers, schemas)
@@ -402,6 +402,8 @@ def require_power(servers: Servers, found: MysqlState, schemas: Collection[str],
     """
     account = servers.mysql.account()
     missing = missing_grants(found, account, schemas, escape=escape)
+    if missing and servers.mysql.ends_by_procedure():
+        missing = missing_grants(found, account, schemas, escape=escape, by_procedure=True)
     if missing and servers.site.mysql_root is not None:
         with Mysql(servers.site.mysql_root) as root:
             for statement in missing:

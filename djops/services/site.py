@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from djops.errors import ConfigError, DjopsError, UsageError
+from djops.errors import DjopsError, UsageError
 from djops.model import loading
 from djops.model.nearest import advice
 from djops.model.project import Environment, Project
 from djops.services.project import load_project
-from djops.systems import existing, projectfile
-from djops.systems.connections import MysqlConnection, S3Connection, SecretsConnection
+from djops.systems import cloudfile, existing, projectfile
+from djops.systems.connections import MysqlConnection, S3Connection, Secret, SecretsConnection
+from djops.systems.files import read_json
 from djops.systems.local import labfile
 from djops.systems.local.server import Lab
 from djops.systems.paths import lab_directory, private_directory, server_account
@@ -99,9 +100,7 @@ def open_site(project_file: Path, environment: str | None = None) -> Site:
         return _open_local(project, project_file, name, env)
     if env.target == "existing":
         return _open_existing(project_file, name)
-    raise ConfigError(
-        f"djops cannot work with the target {env.target!r} yet", where=str(project_file), code="E_TARGET"
-    )
+    return _open_cloud(project_file, name)
 
 
 def local_lab(project: Project, environment: str) -> Lab | None:
@@ -159,4 +158,145 @@ def _open_existing(project_file: Path, name: str) -> Site:
         secrets=found.secrets,
         mysql_root=None,
         lab=private_directory(lab_directory(project.project, name)),
+    )
+
+
+@dataclass(frozen=True)
+class CloudDirectory:
+    """Where djops keeps what it needs of an environment in the cloud.
+
+    Attributes:
+        directory: The environment's directory.
+        known: Where the servers are.
+    """
+
+    directory: Path
+    known: cloudfile.CloudFile
+
+    @property
+    def mysql_manager(self) -> Path:
+        """The file with the database account that djops works as."""
+        return private_directory(self.directory / "secrets") / "mysql-manager.json"
+
+    @property
+    def s3_manager(self) -> Path:
+        """The file with the key that djops works with."""
+        return private_directory(self.directory / "secrets") / "s3-manager.json"
+
+    @property
+    def approle(self) -> Path:
+        """The file with djops' log-in at the secrets server."""
+        return private_directory(self.directory / "secrets") / "secrets-approle.json"
+
+    @property
+    def mysql_ca(self) -> Path:
+        """The authorities of RDS."""
+        return private_directory(self.directory / "tls") / "rds-ca.pem"
+
+    @property
+    def secrets_ca(self) -> Path:
+        """The authority of the secrets server."""
+        return private_directory(self.directory / "tls") / "secrets-ca.pem"
+
+    def database_ca(self, env: Environment, project_file: Path) -> Path | None:
+        """Return what the database's certificate is verified with; ``None`` for what the system trusts.
+
+        Args:
+            env: The environment.
+            project_file: The project file, from whose directory relative paths count.
+        """
+        database = env.existing.database
+        if database is None:
+            return self.mysql_ca
+        return (
+            None if database.ca is None else project_file.absolute().parent / Path(database.ca).expanduser()
+        )
+
+    def mysql(self, user: str, password: Secret, ca: Path | None) -> MysqlConnection:
+        """Return how to reach the database, through the tunnel where one is open.
+
+        Args:
+            user: The account.
+            password: Its password.
+            ca: What the server's certificate is verified with.
+        """
+        port = cloudfile.tunnelled(self.directory).get("mysql")
+        through = None if port is None else ("127.0.0.1", port)
+        return MysqlConnection(self.known.mysql_host, self.known.mysql_port, user, password, ca, through)
+
+    def secrets_address(self) -> str:
+        """Return the URL of the secrets server, through the tunnel where one is open."""
+        port = cloudfile.tunnelled(self.directory).get("secrets")
+        return self.known.secrets_address if port is None else f"https://127.0.0.1:{port}"
+
+
+def cloud_secrets(
+    project_file: Path, name: str, env: Environment, place: CloudDirectory
+) -> SecretsConnection:
+    """Return how djops reaches the secrets server of an environment in the cloud.
+
+    Args:
+        project_file: The project file.
+        name: Name of the environment.
+        env: The environment.
+        place: Where djops keeps what it needs.
+
+    Raises:
+        DjopsError: ``E_NOT_UP`` when there is no log-in yet.
+    """
+    if env.secrets is not None:
+        _, positions = loading.load(projectfile.read(project_file), projectfile.shown(project_file))
+        directory = project_file.absolute().parent
+        return existing.secrets_connection(name, env.secrets, directory, positions.where)
+    ids = _kept(place.approle, project_file, name)
+    return SecretsConnection(
+        place.secrets_address(), str(ids["role_id"]), Secret(str(ids["secret_id"])), place.secrets_ca
+    )
+
+
+def _kept(file: Path, project_file: Path, name: str) -> dict[str, object]:
+    found = read_json(file)
+    if found is None:
+        raise DjopsError(
+            f"the environment {name!r} is not set up from this machine",
+            where=str(project_file),
+            code="E_NOT_UP",
+            hint=f"run `djops up --env {name}`: what is there stays as it is",
+        )
+    return found
+
+
+def _open_cloud(project_file: Path, name: str) -> Site:
+    project = load_project(project_file)
+    env, directory = project.environments[name], private_directory(lab_directory(project.project, name))
+    known = cloudfile.read(directory)
+    if known is None:
+        raise DjopsError(
+            f"the environment {name!r} was never brought up from this machine",
+            where=str(project_file),
+            code="E_NOT_UP",
+            hint=f"run `djops up --env {name}`",
+        )
+    place = CloudDirectory(directory, known)
+    manager, key = (_kept(file, project_file, name) for file in (place.mysql_manager, place.s3_manager))
+    endpoint = f"https://s3.{known.region}.amazonaws.com"
+    return Site(
+        project=project,
+        project_file=project_file,
+        environment=name,
+        env=env,
+        mysql=place.mysql(
+            str(manager["user"]), Secret(str(manager["password"])), place.database_ca(env, project_file)
+        ),
+        s3=S3Connection(
+            endpoint=endpoint,
+            admin_endpoint=endpoint,
+            iam_endpoint="https://iam.amazonaws.com",
+            access_key=str(key["access_key"]),
+            secret_key=Secret(str(key["secret_key"])),
+            region=known.region,
+        ),
+        secrets=cloud_secrets(project_file, name, env, place),
+        mysql_root=None,
+        lab=directory,
     )

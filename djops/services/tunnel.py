@@ -80,7 +80,11 @@ def opened(
     aws = Aws(env.region or "", env.profile)
     gate, host, there = _known(project.project, name, server) or _asked(aws, project.project, name, server)
     wanted = Forwarding(gate, host, there, _local_port(server, port))
-    with ssm.forwarded(aws, wanted, env.profile) as child:
+    directory = lab_directory(project.project, name)
+    with (
+        ssm.forwarded(aws, wanted, env.profile) as child,
+        cloudfile.tunnel_noted(directory, server, wanted.local_port),
+    ):
         yield Tunnel(name, server, gate, host, there, ports.HOST, wanted.local_port, child.wait)
 
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+import os
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from djops.errors import DjopsError
 from djops.systems.files import read_json, write_json
+from djops.systems.paths import private_directory
 
 FILE = "cloud.json"
+
 _FORMAT = 1
 
 
@@ -100,3 +104,38 @@ def write(directory: Path, file: CloudFile) -> None:
         file: What it shall say.
     """
     write_json(directory / FILE, {"format": _FORMAT, **asdict(file)})
+
+
+@contextlib.contextmanager
+def tunnel_noted(directory: Path, server: str, port: int) -> Iterator[None]:
+    """Have other runs of djops reach a server through a tunnel as long as it is open.
+
+    Args:
+        directory: The environment's directory.
+        server: ``mysql`` or ``secrets``.
+        port: Where the tunnel ends on this machine.
+    """
+    file = private_directory(directory) / f"tunnel-{server}.json"
+    write_json(file, {"port": port, "pid": os.getpid()})
+    try:
+        yield
+    finally:
+        file.unlink(missing_ok=True)
+
+
+def tunnelled(directory: Path) -> Mapping[str, int]:
+    """Return the ports on 127.0.0.1 through which servers are reached while a tunnel is open.
+
+    Args:
+        directory: The environment's directory.
+
+    Returns:
+        Ports by ``mysql`` and ``secrets``; empty without a tunnel.
+    """
+    noted = {server: read_json(directory / f"tunnel-{server}.json") for server in ("mysql", "secrets")}
+    return {server: int(one["port"]) for server, one in noted.items() if one and _lives(int(one["pid"]))}
+
+
+def _lives(process: int) -> bool:
+    # Who was killed left the note behind.
+    return Path(f"/proc/{process}").exists()

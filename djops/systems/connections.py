@@ -44,6 +44,7 @@ class MysqlConnection:
         user: Account name.
         password: The account's password.
         ca: PEM file of the authority the server's certificate must come from; ``None`` uses the system's.
+        through: Where a tunnel to it ends on this machine; its certificate must name ``host`` all the same.
     """
 
     host: str
@@ -51,6 +52,7 @@ class MysqlConnection:
     user: str
     password: Secret
     ca: Path | None = None
+    through: tuple[str, int] | None = None
 
 
 @dataclass(frozen=True)

@@ -111,6 +111,28 @@ class _Section:
             self.errors.append(error)
 
 
+def secrets_connection(
+    name: str, server: SecretsServer, directory: Path, where: Callable[..., Where]
+) -> SecretsConnection:
+    """Gather what a secrets server that is there already is reached with; nothing is connected to.
+
+    Args:
+        name: Name of the environment.
+        server: What the project file says of it.
+        directory: The project file's directory, from which relative paths count.
+        where: Tells where in the project file a value stands, by the path of its keys.
+
+    Raises:
+        ConfigError: See :func:`connections`.
+        ManyErrors: Several of these.
+    """
+    section = _Section(("environments", name), directory, where)
+    found = _secrets(section, server)
+    if section.errors:
+        raise ManyErrors(section.errors) if len(section.errors) > 1 else section.errors[0]
+    return found
+
+
 def credential(source: CredentialSource, directory: Path, name: str, where: Where) -> Secret:
     """Read one secret that the project file says where to find.
 

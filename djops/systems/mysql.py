@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import socket
 import ssl
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -20,6 +21,7 @@ from pymysql.constants import CR, ER
 from djops.compile.machines import LEASES
 from djops.compile.mysql import Inventory
 from djops.compile.mysql_manager import (
+    END_SESSION,
     EVENT_SCHEMA,
     GLOBAL_COLUMNS,
     PRIVILEGE_COLUMNS,
@@ -113,7 +115,7 @@ class Mysql:
             wanted = self.connection
             authority = ssl.create_default_context(cafile=str(wanted.ca) if wanted.ca else None)
             try:
-                self._link = pymysql.connect(
+                link = pymysql.connect(
                     host=wanted.host,
                     port=wanted.port,
                     user=wanted.user,
@@ -125,7 +127,12 @@ class Mysql:
                     read_timeout=self._answer_seconds,
                     write_timeout=self._answer_seconds,
                     sql_mode=SQL_MODE,
+                    defer_connect=True,
                 )
+                # The certificate is the server's, wherever a tunnel to it begins.
+                way = wanted.through and socket.create_connection(wanted.through, CONNECT_SECONDS)
+                link.connect(way or None)
+                self._link = link
             except (pymysql.MySQLError, OSError) as error:
                 raise self._translated(error) from None
         return self._link
@@ -225,10 +232,25 @@ class Mysql:
             session: Its number.
         """
         try:
-            self.query(f"KILL {session}")
+            self._kill(f"KILL {session}")
+        except ApplyError as error:
+            # RDS' administrators cannot give the right to end others' sessions, only a procedure.
+            if f"error {ER.KILL_DENIED_ERROR}" not in error.message or not self.ends_by_procedure():
+                raise
+            self._kill(f"CALL {END_SESSION}({session})")
+
+    def _kill(self, statement: str) -> None:
+        try:
+            self.query(statement)
         except ApplyError as error:
             if f"error {ER.NO_SUCH_THREAD}" not in error.message:
                 raise
+
+    def ends_by_procedure(self) -> bool:
+        """Tell whether the account may call the procedure with which RDS ends sessions."""
+        schema, _, name = END_SESSION.partition(".")
+        asked = "SELECT 1 FROM information_schema.ROUTINES WHERE ROUTINE_SCHEMA = %s AND ROUTINE_NAME = %s"
+        return bool(self.query(asked, (schema, name)))
 
     def end_sessions(self, user: str) -> int:
         """End every open session of an account.
@@ -518,7 +540,9 @@ class Mysql:
             except AccessDeniedError:
                 reading.append(statement)
         state = self._own_state(account) if reading else self.read_state()
-        return (*reading, *missing_grants(state, account, schemas, escape=self.escapes_patterns()))
+        escape, by_procedure = self.escapes_patterns(), self.ends_by_procedure()
+        lacking = missing_grants(state, account, schemas, escape=escape, by_procedure=by_procedure)
+        return (*reading, *lacking)
 
     def _own_state(self, account: AccountId) -> MysqlState:
         """Read what djops' own account holds, which takes no right; what its roles hold is not seen."""

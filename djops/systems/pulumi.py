@@ -358,6 +358,7 @@ class _Heard:
         self._hear = hear
         self._steps: dict[str, StackStep] = {}
         self._found: dict[str, StackStep] = {}
+        self._looked_at: set[str] = set()
         self._errors: list[tuple[str, str]] = []
         self._guard = threading.Lock()
 
@@ -376,8 +377,13 @@ class _Heard:
     def _step(self, told: StepEventMetadata, state: str) -> None:
         operation = str(getattr(told.op, "value", told.op))
         fate = _FATES.get(operation)
-        if operation == "refresh" and state == "done":
+        if operation == "refresh":
+            self._looked_at.add(told.urn)
+        elif told.urn in self._looked_at and state != "begun":
+            # How looking at AWS ended is told with the operation that the finding is like.
+            self._looked_at.discard(told.urn)
             self._found[told.urn] = _refreshed(told)
+            return
         if told.type in _TYPES_KEPT or (fate is None and operation not in _PARTS):
             return
         step = _step(told, fate or _PARTS[operation])

@@ -1,6 +1,7 @@
 """The life of an environment in the cloud as djops leads it: plan, up, changes, refusals, drift, down.
 
-On the stand-in engine, against AWS's interfaces in memory; see docs/cloud.md.
+On Pulumi's own engine where somebody built it, else on the stand-in, against AWS's interfaces in memory; see
+docs/cloud.md.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from djops.systems import cloudfile
 from djops.systems.progress import Progress, Step
 from tests.support.aws_double import AwsDouble, served
 from tests.support.cloud_projects import write_project
+from tests.support.pulumi_engine import engine, use_engine
 from tests.support.stand_in import StandIn
 
 REGION = "eu-central-1"
@@ -88,7 +90,11 @@ def account(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Account]:
         patch.setenv("DJOPS_DATA_HOME", str(folder / "data"))
         double = AwsDouble()
         with mock_aws(), served(double) as address:
-            patch.setattr(cloud, "open_stack", lambda place: StandIn(place, address))
+            real = engine()
+            if real is None:
+                patch.setattr(cloud, "open_stack", lambda place: StandIn(place, address))
+            else:
+                use_engine(patch, real, folder / "pulumi", address)
             made = Account(double, folder)
             before = made.plan()
             assert not made.client("s3").list_buckets()["Buckets"] and double.calls == []

@@ -14,6 +14,7 @@ from google.protobuf import empty_pb2
 from pulumi.runtime._grpc_settings import _GRPC_CHANNEL_OPTIONS
 from pulumi.runtime.proto import analyzer_pb2, analyzer_pb2_grpc
 
+from tests.support import pulumi_engine
 from tests.support.cloud import PROJECT, Declared
 from tests.support.engine.wire import to_struct
 
@@ -72,3 +73,8 @@ def test_the_pack_refuses_over_the_protocol(
         )
     )
     assert [found.policyName for found in answer.diagnostics] == (["database-private"] if public else [])
+
+
+def test_the_engine_is_built_at_the_version_that_the_tests_look_for() -> None:
+    script = (ROOT / "scripts" / "pulumi_engine.py").read_text(encoding="utf-8")
+    assert f'VERSION = "{pulumi_engine.VERSION}"' in script

@@ -1,0 +1,165 @@
+"""Rights on an environment in the cloud: AWS in memory, and a local MySQL and OpenBao in place of theirs.
+
+The database's administrator is made as RDS documents its own: no root, and without what he cannot give.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+import yaml
+from moto import mock_aws
+
+from djops.compile.mysql_manager import END_SESSION, END_SESSIONS, SERVER_PRIVILEGES, grant_server
+from djops.services import cloud, cloud_access
+from djops.services.site import Site, open_site
+from djops.systems import passwords
+from djops.systems.files import write_private
+from djops.systems.mysql import Mysql
+from tests.conftest import LabUnderTest
+from tests.support.aws_double import AwsDouble, served
+from tests.support.cli import Run, invoke
+from tests.support.pulumi_engine import engine, use_engine
+from tests.support.repository import EPHYS, SESSION, repository
+from tests.support.stand_in import StandIn
+
+REGION, PROJECT, MASTER = "eu-central-1", "cloud_lab", "rds_like_master"
+MODULES = {
+    "session": SESSION.replace('"session"', '"cloudlab_session"'),
+    "ephys": EPHYS.replace('"ephys"', '"cloudlab_ephys"'),
+}
+# AWS' documentation of RDS for MySQL 8.4: what its administrator's role holds.
+MASTERS = (
+    "SELECT, INSERT, UPDATE, DELETE, CREATE, DROP, RELOAD, PROCESS, REFERENCES, INDEX, ALTER, "
+    "SHOW DATABASES, CREATE TEMPORARY TABLES, LOCK TABLES, EXECUTE, REPLICATION SLAVE, "
+    "REPLICATION CLIENT, CREATE VIEW, SHOW VIEW, CREATE ROUTINE, ALTER ROUTINE, CREATE USER, "
+    "EVENT, TRIGGER, CREATE ROLE, DROP ROLE, "
+    "APPLICATION_PASSWORD_ADMIN, ROLE_ADMIN, SET_ANY_DEFINER, XA_RECOVER_ADMIN"
+)
+
+
+def as_rds_gives(account: str, privileges: Iterable[str] = SERVER_PRIVILEGES) -> str:
+    """RDS refuses to give this; MySQL lets whoever has GRANT OPTION for the server give any dynamic one."""
+    return grant_server(account, [one if one != END_SESSIONS else "REFUSED_HERE" for one in privileges])
+
+
+@dataclass(frozen=True)
+class Place:
+    """A project whose environment is in a cloud that consists of a lab's servers and of AWS in memory."""
+
+    file: Path
+    owner: Site
+
+    def run(self, *arguments: str) -> Run:
+        return invoke(*arguments, "--env", "production", "--json", "-C", self.file.parent)
+
+    def data(self, *arguments: str, status: int = 0) -> dict[str, Any]:
+        run = self.run(*arguments)
+        assert run.status == status, run.stdout[-6000:]
+        found = run.answer["data"]
+        assert isinstance(found, dict)
+        return found
+
+    def root(self) -> Mysql:
+        assert self.owner.mysql_root is not None
+        return Mysql(self.owner.mysql_root)
+
+
+def environment(owner: Site, folder: Path, arn: str) -> dict[str, Any]:
+    secrets, folder = owner.secrets, folder / "secrets"
+    folder.mkdir(mode=0o700)
+    for name, value in {"role-id": secrets.role_id, "secret-id": secrets.secret_id.reveal()}.items():
+        write_private(folder / name, value)
+    database = {
+        "host": owner.mysql.host,
+        "port": owner.mysql.port,
+        "admin_secret": arn,
+        "ca": str(owner.mysql.ca),
+    }
+    return {
+        "target": "aws",
+        "region": REGION,
+        "existing": {"database": database},
+        "secrets": {
+            "address": secrets.address,
+            "role_id": {"file": str(folder / "role-id")},
+            "secret_id": {"file": str(folder / "secret-id")},
+            "ca": str(secrets.ca),
+        },
+    }
+
+
+@pytest.fixture(scope="module")
+def place(lab: LabUnderTest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    owner, folder = open_site(lab.project_file), tmp_path_factory.mktemp("cloud-access")
+    password = passwords.generate()
+    with pytest.MonkeyPatch.context() as patch, mock_aws():
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            patch.setenv(name, "testing")
+        patch.setattr(cloud_access, "grant_server", as_rds_gives)
+        with served(AwsDouble()) as address:
+            real = engine()
+            if real is None:
+                patch.setattr(cloud, "open_stack", lambda where: StandIn(where, address))
+            else:
+                use_engine(patch, real, folder / "pulumi", address)
+            secret = json.dumps({"username": MASTER, "password": password})
+            manager: Any = boto3.client("secretsmanager", region_name=REGION)
+            arn = manager.create_secret(Name="rds", SecretString=secret)["ARN"]
+            settings = {"environments": {"production": environment(owner, folder, arn)}}
+            head = (
+                f"version: 1\nproject: {PROJECT}\npipeline: {{package: pipe, path: src}}\n"
+                "stores:\n  main: {bucket: cloud-lab-raw, location: pipe}\n"
+            )
+            people = "people:\n  ann: {}\n"
+            made = Place(repository(folder, yaml.safe_dump(settings) + people, head, MODULES), owner)
+            with made.root() as root:
+                root.query(f"CREATE USER {MASTER}@'%' IDENTIFIED BY '{password}' REQUIRE SSL")
+                root.query(f"GRANT {MASTERS} ON *.* TO {MASTER}@'%' WITH GRANT OPTION")
+                root.query(f"CREATE PROCEDURE {END_SESSION}(IN session BIGINT) KILL session")
+            yield made
+            made.file.write_text(made.file.read_text().partition("people:")[0])
+            made.run("apply", "--yes")
+            with made.root() as root:
+                root.query(f"DROP PROCEDURE {END_SESSION}")
+                root.query(f"DROP USER IF EXISTS {MASTER}@'%', 'djops-{PROJECT}'@'%'")
+                for name in reversed(MODULES):
+                    root.query(f"DROP DATABASE IF EXISTS cloudlab_{name}")
+
+
+def test_everything_runs_on_an_environment_in_the_cloud(place: Place) -> None:
+    up = place.data("up", "--yes")
+    assert up["changed"] and up["outputs"]["buckets"] == ["cloud-lab-raw"] and up["access"] is not None
+    again = place.data("up", "--yes")
+    assert not again["changed"] and not again["access"]["changes"], "the second changes nothing"
+    with place.root() as root:
+        grants = " ".join(str(row[0]) for row in root.query(f"SHOW GRANTS FOR 'djops-{PROJECT}'@'%'"))
+    assert "CONNECTION_ADMIN" not in grants and "SUPER" not in grants and "rds_kill" in grants
+
+    status = place.data("status")
+    assert [server["healthy"] for server in status["servers"]] == [True] * 3
+    assert place.data("schemas", "declare")["schemas"]
+    assert place.data("grant", "ann", "analyst", "cloudlab_ephys", "--yes")["applied"] > 0
+    assert place.data("can", "ann", "insert", "cloudlab_ephys")["allowed"] is True
+    users = boto3.client("iam").list_users(PathPrefix=f"/djops/{PROJECT}/")["Users"]
+    assert len(users) == 1
+    # The database's administrators stand in no project file, and another djops works on the same server.
+    found = place.data("verify", "--static", status=2)
+    assert {one["who"] for one in found["violations"]} <= {MASTER, "djops", "djops-manager-cloud_lab"}
+    assert place.run("audit").answer["errors"] == []
+    assert place.run("drift").answer["data"]["cloud"] == []
+    # Ending a session takes the procedure here.
+    assert place.data("revoke", "ann", "analyst", "cloudlab_ephys", "--yes")["applied"] > 0
+
+
+def test_down_keeps_what_is_not_pulumis(place: Place) -> None:
+    down = place.data("down", "--yes")
+    assert down["removed"] and {one["resource"] for one in down["remaining"]} >= {"s3.bucket::cloud-lab-raw"}
+    with place.root() as root:
+        assert root.query("SELECT 1 FROM mysql.user WHERE User = %s", (f"djops-{PROJECT}",))
