@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -19,7 +18,6 @@ from djops.plan.operations import Operation
 from djops.services import access, drift, schemas
 from djops.services.access import Servers, Wanted
 from djops.services.site import open_site
-from djops.systems.connections import Secret
 from djops.systems.mysql import Mysql
 from djops.systems.s3 import S3
 from tests.conftest import LabUnderTest
@@ -74,9 +72,9 @@ class Ground:
     @cached_property
     def s3_root(self) -> S3:
         """The object store as its account's root."""
-        kept = json.loads((self.servers.site.lab / "secrets" / "s3-root.json").read_text())
-        key = {"access_key": kept["access_key"], "secret_key": Secret(kept["secret_key"])}
-        return S3(replace(self.servers.site.s3, **key))
+        root = self.servers.site.s3_root
+        assert root is not None
+        return S3(root)
 
     def mend(self, found: Sequence[Drift]) -> None:
         """Do what the drift says: apply, or what the database administrator is asked for."""
