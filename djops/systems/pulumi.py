@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import logging
 import os
 import shutil
 import subprocess
@@ -35,6 +36,9 @@ VERSION = "3.272.0"
 
 OLDEST = (3, 181, 0)
 """Since then ``destroy`` and ``refresh`` run programs that are inside of another process."""
+
+_EMPTY_WORDS = ("update failed", "preview failed", "destroy failed")
+"""What the engine says of every failure besides the reason."""
 
 _TYPES_KEPT = ("pulumi:pulumi:Stack",)
 
@@ -336,6 +340,8 @@ def _api() -> Any:  # noqa: ANN401  the module
             "the target aws needs Pulumi's SDK, which is not installed",
             hint='pip install "djops[aws]"',
         ) from None
+    # What a program still tries to tell an engine that has ended is no news to anybody.
+    logging.getLogger("grpc._server").setLevel(logging.CRITICAL + 1)
     return automation
 
 
@@ -418,11 +424,9 @@ class _Heard:
 
     def errors(self) -> list[str]:
         """Return what went wrong, in the engine's words, each with the resource's name."""
-        told = [
-            f"{urn.rpartition('::')[2]}: {text.strip()}" if urn else text.strip()
-            for urn, text in self._errors
-        ]
-        return list(dict.fromkeys(told))
+        told = [(urn.rpartition("::")[2], text.strip()) for urn, text in self._errors]
+        lines = [f"{name}: {text}" if name else text for name, text in told if text not in _EMPTY_WORDS]
+        return list(dict.fromkeys(lines))
 
 
 def _step(told: StepEventMetadata, fate: Fate) -> StackStep:
