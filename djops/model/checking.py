@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from itertools import combinations
 
 from djops.errors import ConfigError, DjopsError
-from djops.model.cloud import CloudEnvironment, manager_account
+from djops.model.cloud import CloudEnvironment
 from djops.model.findings import Finding
 from djops.model.graph import PipelineGraph
 from djops.model.loading import path_text
@@ -120,9 +120,7 @@ def _line(error: DjopsError) -> int:
 
 
 def _check_principals(look: _Check) -> _Found:
-    environments = look.project.environments.values()
-    own = {env.mysql.user.casefold() for env in environments if env.mysql is not None}
-    own |= {manager_account(look.project.project) for env in environments if env.target == "aws"}
+    own = {env.mysql.user.casefold() for env in look.project.environments.values() if env.mysql is not None}
     names: dict[str, Path] = {}
     folded: dict[str, Path] = {}
     for path, _ in look.principals():
