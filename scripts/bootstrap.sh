@@ -94,6 +94,8 @@ install() {
     # Compiling each file when it is first imported is cheaper than compiling all of them now.
     "$venv/bin/python" -m pip install --quiet --no-compile --no-input --disable-pip-version-check \
         -c constraints.txt -e ".[$extras]"
+    # DataJoint clients that djops starts write no bytecode, so what they import would be compiled each time.
+    "$venv/bin/python" -I -W ignore -c 'import datajoint, s3fs'
 }
 
 # Done already? The stamp names everything that the result depends on.

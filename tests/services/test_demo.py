@@ -20,7 +20,7 @@ from djops.plan.operations import AwsCall
 from djops.services import access, credentials, demo, schemas, verify
 from djops.services.access import Servers
 from tests.conftest import LabUnderTest
-from tests.support.cli import invoke, shell
+from tests.support.cli import djops, invoke, shell
 from tests.support.demo import (
     SCHEMAS,
     DemoUnderTest,
@@ -183,7 +183,8 @@ def test_what_a_developer_declares_works_after_a_sync(
 
 def test_the_command_tells_where_what_and_who(up: DemoUnderTest) -> None:
     repository = up.site.project_file.parent
-    told = invoke("demo", repository.name, "--json", cwd=repository.parent).answer
+    # The real program: what is to be typed next begins with its own name.
+    told = djops("demo", repository.name, "--json", cwd=repository.parent).answer
     assert (told["command"], told["status"], told["errors"]) == ("demo", "ok", [])
     data = told["data"]
     assert [server["name"] for server in data["servers"]] == ["mysql", "s3", "secrets"]
