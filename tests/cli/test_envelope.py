@@ -65,6 +65,9 @@ FAILING = {
     "secrets import": ["secrets", "import", "taken"],
     "credentials": ["credentials", "alice", "--to", "there"],
     "smoke": ["smoke"],
+    "cloud check": ["cloud", "check"],
+    "cost": ["cost"],
+    "tunnel": ["tunnel"],
 }
 
 
