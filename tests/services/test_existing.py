@@ -175,7 +175,7 @@ def prepare_database(place: Place) -> None:
     file = place.directory / "djops-manager.sql"
     write_private(file, statements)
     place.administer("mysql", "mysql < djops-manager.sql")
-    file.unlink()  # it holds the password
+    file.write_text(statements.partition(";")[2])  # the first statement holds the password
 
 
 def prepare_store(place: Place) -> list[str]:
@@ -309,7 +309,7 @@ def test_what_the_database_administrator_forgot_is_named(place: Place, kind: str
 
 
 def prepare_again(place: Place) -> None:
-    statements = (place.directory / "djops-manager.sql").read_text().partition(";")[2]
+    statements = (place.directory / "djops-manager.sql").read_text()
     (place.directory / "again.sql").write_text(statements)
     place.administer("mysql", "mysql < again.sql")
 
