@@ -5,11 +5,12 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from bench import consortium
-from bench.access import ROUNDS
 from bench.consortium import Consortium
+from bench.plan import ROUNDS
 from bench.timing import Pair
 from djops.model import loading
 from djops.plan.mysql_changes import CreateAccount
@@ -23,10 +24,15 @@ def measure(place: Path) -> Iterator[Pair | str]:
     Args:
         place: An empty directory.
     """
+    before: dict[tuple[int, int], _Work] = {}
     for people, schemas in SIZES:
         folder = place / f"{people}-{schemas}"
         folder.mkdir()
-        yield _line(consortium.written(folder, people, schemas))
+        found = consortium.written(folder, people, schemas)
+        work = _measured(found)
+        half = before.get((people // 2, schemas))
+        yield _line(found, work) + (_growth(work, half) if half else "")
+        before[people, schemas] = work
 
 
 def _worked(work: Callable[[], object]) -> float:
@@ -36,14 +42,37 @@ def _worked(work: Callable[[], object]) -> float:
     return time.process_time() - begun
 
 
-def _line(found: Consortium) -> str:
+@dataclass(frozen=True)
+class _Work:
+    """What one size takes: seconds of the processor, and how much would be sent."""
+
+    planning: float
+    parsing: float
+    statements: int
+    accounts: int
+
+
+def _measured(found: Consortium) -> _Work:
     text, wanted = found.project_file.read_text(), found.wanted()
     took = statistics.median(_worked(lambda: consortium.plan_from_empty(wanted)) for _ in range(ROUNDS))
     parsing = statistics.median(_worked(lambda: loading.load(text, "djops.yaml")) for _ in range(ROUNDS))
     changes = [one for one in consortium.plan_from_empty(wanted).changes if one.system == "mysql"]
-    sent = len(consortium.statements(changes, {}))
     made = sum(isinstance(one, CreateAccount) for one in changes)
+    return _Work(took, parsing, len(consortium.statements(changes, {})), made)
+
+
+def _line(found: Consortium, work: _Work) -> str:
     return (
-        f"{found.size}: compile and plan {took:.2f} s of work, parse the YAML {parsing:.2f} s "
-        f"({took / parsing:.2f}); {sent:,} statements, {made:,} of them accounts"
+        f"{found.size}: compile and plan {work.planning:.2f} s of work, parse the YAML {work.parsing:.2f} s "
+        f"({work.planning / work.parsing:.2f}); {work.statements:,} statements, {work.accounts:,} of them "
+        "accounts"
     )
+
+
+def _growth(work: _Work, half: _Work) -> str:
+    pairs = (
+        ("work", work.planning / half.planning),
+        ("parsing", work.parsing / half.parsing),
+        ("statements", work.statements / half.statements),
+    )
+    return "; twice the people: " + ", ".join(f"{name} x {ratio:.2f}" for name, ratio in pairs)

@@ -19,8 +19,9 @@ from typing import Any
 import pymysql
 
 from bench import consortium, ldap2pg
-from bench.access import ROUNDS, _mysql_side, _send, pairs
+from bench.access import _mysql_side, _send, pairs
 from bench.consortium import Consortium
+from bench.plan import ROUNDS
 from bench.timing import Pair, timed
 from djops.compile.s3 import S3State
 from djops.compile.secrets_state import SecretsState
@@ -30,6 +31,9 @@ from djops.services.servers import Servers
 from djops.systems.paths import roots
 
 PEOPLE = int(os.environ.get("DJOPS_BENCH_PEER_PEOPLE", "100"))
+ANSIBLE_PEOPLE = 20
+"""How many of them Ansible is given: it takes seconds for each."""
+
 SCHEMAS = 50
 PLAYBOOK = """\
 - hosts: localhost
@@ -68,8 +72,8 @@ def measure(place: Path) -> Iterator[Pair | str]:
         yield _line("djops", _djops(servers, wanted))
         yield _line("one GRANT for each pair by pymysql", _script(servers, cells))
         try:
-            yield _line("Ansible community.mysql.mysql_user", _ansible(found, servers, cells))
-        except RuntimeError as error:
+            yield from _ansible_lines(found, servers, cells)
+        except (RuntimeError, subprocess.CalledProcessError) as error:
             yield f"  Ansible community.mysql.mysql_user: {error}"
     known = ldap2pg.available()
     if known:
@@ -95,7 +99,8 @@ def _djops(servers: Servers, wanted: access.Wanted) -> tuple[float, float]:
             plan = access.plan_of(servers, wanted, access.Standing(compiled, there))
             passwords: dict[str, str] = {}
             changes = [change for change in plan.changes if change.system == "mysql"]
-            _send(servers, consortium.statements(changes, passwords), passwords)
+            consortium.statements(changes, passwords)
+            _send(servers, changes, passwords)
 
         took.append((timed(apply), timed(lambda: _mysql_side(servers, wanted))))
         consortium.empty_database(servers)
@@ -133,6 +138,20 @@ def _drop(servers: Servers, people: Sequence[str]) -> None:
     servers.mysql.query("DROP USER " + ", ".join(quote_account(person, "%") for person in people))
 
 
+def _ansible_lines(
+    found: Consortium, servers: Servers, cells: Sequence[tuple[str, str, frozenset[str]]]
+) -> Iterator[str]:
+    """Measure some of the people, and say what all would take if each took as long as these."""
+    people = list(dict.fromkeys(person for person, _, _ in cells))
+    few, some = people[:1], people[:ANSIBLE_PEOPLE]
+    start = _ansible(found, servers, [one for one in cells if one[0] in few])
+    took = _ansible(found, servers, [one for one in cells if one[0] in some])
+    yield _line(f"Ansible community.mysql.mysql_user, {len(some)} of the people, one round", took)
+    each = [(all_of - one) / max(1, len(some) - 1) for all_of, one in zip(took, start, strict=True)]
+    first, again = (one + rest * (len(people) - 1) for one, rest in zip(start, each, strict=True))
+    yield _line(f"the same for all {len(people)}, extrapolated, not measured", (first, again))
+
+
 def _ansible(
     found: Consortium, servers: Servers, cells: Sequence[tuple[str, str, frozenset[str]]]
 ) -> tuple[float, float]:
@@ -156,7 +175,7 @@ def _ansible(
     }
     people = [{"name": name, "password": "x" * 24, "priv": priv} for name, priv in held.items()]
     variables, playbook = found.directory / "people.json", found.directory / "people.yaml"
-    with os.fdopen(os.open(variables, os.O_WRONLY | os.O_CREAT, 0o600), "w") as file:
+    with os.fdopen(os.open(variables, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
         json.dump({"login": login, "people": people}, file)
     playbook.write_text(PLAYBOOK)
     command = [str(program), "-i", "localhost,", "-c", "local", "-e", f"@{variables}"]

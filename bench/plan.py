@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import yaml
@@ -18,7 +19,7 @@ import yaml
 from bench.timing import Pair, in_turns
 from bench.up import djops, purge
 
-ROUNDS = 5
+ROUNDS = int(os.environ.get("DJOPS_BENCH_ROUNDS", "5"))
 PEOPLE = int(os.environ.get("DJOPS_BENCH_PEOPLE", "1000"))
 SCHEMAS = int(os.environ.get("DJOPS_BENCH_SCHEMAS", "50"))
 PROJECT = "djops_bench"
@@ -175,20 +176,28 @@ def measure(place: Path) -> Pair:
     try:
         make_tables(project)
         djops(project, environment, "apply", "--yes")
-        recorded = place / "requests.json"
-        replay = [sys.executable, "-m", "bench.requests"]
-        subprocess.run([*replay, "record", str(project / "djops.yaml"), str(recorded)], check=True)
-        seconds, floor = in_turns(
-            lambda: require_nothing(djops(project, environment, "plan")),
-            lambda: subprocess.run(
-                [*replay, "replay", str(project / "djops.yaml"), str(recorded)], check=True
-            ),
-            ROUNDS,
-        )
+        return compared(project, environment, f"{PEOPLE:,} x {SCHEMAS}")
     finally:
         purge(project, environment)
-    name = f"djops plan, {PEOPLE:,} people, {SCHEMAS} schemas"
-    return Pair(name, "the same reads alone", seconds, floor, 3.0)
+
+
+def compared(project: Path, environment: Mapping[str, str], size: str) -> Pair:
+    """Time both where everything is applied.
+
+    Args:
+        project: The folder of the project file.
+        environment: Tells djops where the lab is.
+        size: How large it is, for people.
+    """
+    recorded = project / "requests.json"
+    replay = [sys.executable, "-m", "bench.requests"]
+    subprocess.run([*replay, "record", str(project / "djops.yaml"), str(recorded)], check=True)
+    seconds, floor = in_turns(
+        lambda: require_nothing(djops(project, environment, "plan")),
+        lambda: subprocess.run([*replay, "replay", str(project / "djops.yaml"), str(recorded)], check=True),
+        ROUNDS,
+    )
+    return Pair(f"djops plan that finds nothing, {size}", "the same reads alone", seconds, floor, 3.0)
 
 
 def require_nothing(data: dict[str, str]) -> None:

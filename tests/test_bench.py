@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from bench import consortium, growth
+from bench import consortium, growth, peers
 from bench.access import pairs
 from djops.plan.change import Change, Plan
 from djops.plan.mysql_changes import CreateAccount, GrantRole, SetDefaultRoles
@@ -65,6 +66,24 @@ def test_growth_is_told_line_by_line(tmp_path: Path, monkeypatch: pytest.MonkeyP
     lines = list(growth.measure(tmp_path))
     assert [str(line).split(":")[0] for line in lines] == ["10 x 10", "20 x 10"]
     assert "20 of them accounts" in str(lines[1])
+    assert ["twice the people: work x" in str(line) for line in lines] == [False, True]
+
+
+def test_what_ansible_was_not_given_is_said_to_be_extrapolated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ten seconds to start, two for each person, and one for each again."""
+
+    def took(_: object, __: object, cells: Sequence[tuple[str, str, frozenset[str]]]) -> tuple[float, float]:
+        people = len({person for person, _, _ in cells})
+        return 10.0 + 2 * people, 10.0 + people
+
+    monkeypatch.setattr(peers, "_ansible", took)
+    cells = [(f"p{n}", schema, frozenset({"SELECT"})) for n in range(50) for schema in ("a", "b")]
+    found = consortium.Consortium(tmp_path, 50, 2)
+    measured, rest = peers._ansible_lines(found, None, cells)  # type: ignore[arg-type]
+    assert "20 of the people" in measured and "50.00" in measured and "30.00" in measured
+    assert "all 50, extrapolated" in rest and "110.00" in rest and "60.00" in rest
 
 
 def mysql(plan: Plan) -> list[Change]:
