@@ -18,7 +18,7 @@ import pymysql
 import pymysql.cursors
 from pymysql.constants import CR, ER
 
-from djops.compile.machines import LEASES
+from djops.compile.machines import LEASES, SWEEP
 from djops.compile.mysql import Inventory
 from djops.compile.mysql_manager import (
     END_SESSION,
@@ -351,6 +351,7 @@ class Mysql:
                 "FROM information_schema.EVENTS WHERE EVENT_SCHEMA = %s",
                 (EVENT_SCHEMA,),
             )
+            if (name, definer) != (SWEEP, me)
         }
 
     def read_catalog(self) -> MysqlCatalog:

@@ -50,7 +50,14 @@ def made(lab: LabUnderTest) -> Iterator[Ground]:
     with ground_of(lab, GRAPH, ["machines_a.`#thing` (x INT PRIMARY KEY)"]) as ground:
         yield ground
     # Nobody but these tests has such services.
-    ground.root.query(f"DROP USER IF EXISTS {ENGINE}")
+    made_on_demand = [
+        f"USER IF EXISTS {ENGINE}",
+        f"EVENT IF EXISTS djops.{SWEEP}",
+        "TABLE IF EXISTS djops.leases",
+    ]
+    for what in (*made_on_demand, *(f"PROCEDURE IF EXISTS djops.{name}" for name in (*PROCEDURES, SWEEP))):
+        ground.root.query(f"DROP {what}")
+    ground.root.close()
 
 
 @pytest.fixture
@@ -391,6 +398,7 @@ def test_without_the_secrets_server_a_lease_ends_too(
             "SELECT STATUS, INTERVAL_VALUE, INTERVAL_FIELD, EVENT_DEFINITION FROM information_schema.EVENTS "
             "WHERE EVENT_NAME = 'end_overdue_leases'"
         ) == (("ENABLED", "1", "MINUTE", "CALL `djops`.`end_overdue_leases`()"),)
+        assert not ground.servers.mysql.read_state().events, "it ends no grant"
         ground.servers.mysql.query("CALL djops.end_overdue_leases()")
         assert accounts(ground) == set()
         assert becomes_true(lambda: not is_open(link))
