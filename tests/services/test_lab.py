@@ -148,7 +148,7 @@ def test_no_secret_is_in_a_command_line_or_a_log(directory: Path) -> None:
         for key, value in json.loads(path.read_text()).items()
         if key in ("password", "secret_key", "secret_id")
     ]
-    assert len(secrets) >= 5
+    assert len(secrets) >= 3  # the roots' are in the secrets server alone
     texts = [" ".join(process.arguments) for process in processes_of(directory)]
     texts += [path.read_text(errors="replace") for path in directory.rglob("*.log")]
     assert not [secret for secret in secrets for text in texts if secret in text]
