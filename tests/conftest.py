@@ -18,6 +18,7 @@ from hypothesis import Phase, settings
 from djops.systems.paths import server_account
 from tests.support import workers
 from tests.support.labs import RUN, at_home, data_home
+from tests.support.secret_search import SecretSearch, spelled_out, watching
 
 PROJECT_FILE = "djops.yaml"
 
@@ -95,6 +96,15 @@ def _labs_home() -> Iterator[Path]:
     """Keep every lab of the run in a directory of its own; fetched programs come from the usual cache."""
     with data_home() as base:
         yield base
+
+
+@pytest.fixture(scope="session", autouse=True)
+def secret_search(_labs_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecretSearch]:
+    """Look for secrets where none may be, during the whole run; what was found fails it in the end."""
+    with watching(SecretSearch(spelled_out()), tmp_path_factory.getbasetemp()) as search:
+        yield search
+        search.look_at_home(_labs_home)
+    assert not search.found, "secrets where none may be"
 
 
 @pytest.fixture(scope="session")

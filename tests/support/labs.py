@@ -85,6 +85,10 @@ def at_home(base: Path) -> Iterator[None]:
             os.environ["DJOPS_DATA_HOME"] = before
 
 
+def before_end(_base: Path) -> None:
+    """Do what is to be done while a home's labs are still there; for others to replace."""
+
+
 @contextlib.contextmanager
 def data_home() -> Iterator[Path]:
     """Give labs a place of their own; in the end, kill what still runs there and remove it."""
@@ -96,6 +100,7 @@ def data_home() -> Iterator[Path]:
     try:
         with at_home(base):
             yield base
+            before_end(base)
     finally:
         kill_all(base)
         shutil.rmtree(base)
