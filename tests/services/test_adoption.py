@@ -545,7 +545,7 @@ def test_an_administrator_moves_users_of_the_store(place: Place, taken: Evidence
         command = "aws iam update-user --user-name mona --new-path /djops/demo_lab/"
         assert command in str(error.value.hint)
         assert any(command in note for note in survey.proposals[0].notes)
-        s3_root(foreign).call(_iam("UpdateUser", UserName="mona", NewPath="/djops/demo_lab/"))
+        s3_root(place.bench.site).call(_iam("UpdateUser", UserName="mona", NewPath="/djops/demo_lab/"))
         with pytest.raises(NotManagedError, match="mona exists and was not made by djops"):
             access.make_plan(servers, wanted)
         survey = adoption.survey(servers, wanted, ["mona"])
