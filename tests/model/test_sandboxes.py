@@ -21,7 +21,8 @@ GRAPH = pipeline({"session": [], "imaging": ["session"]})
 def with_sandboxes(
     people: Mapping[str, Sequence[Mapping[str, Any]]], prefix: str = "dev_", **rest: Any
 ) -> Project:
-    data = project(people, ["imaging"]).model_dump(exclude_unset=True) | {"sandboxes": {"prefix": prefix, **rest}}
+    data = project(people, ["imaging"]).model_dump(exclude_unset=True)
+    data |= {"sandboxes": {"prefix": prefix, **rest}}
     return Project.model_validate(data)
 
 

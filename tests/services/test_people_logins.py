@@ -43,9 +43,7 @@ def test_she_fetches_her_own_secrets_until_she_leaves(up: DemoUnderTest, tmp_pat
 
     server = LinkServer(up.site.secrets.address, up.site.secrets.ca)
     file = up.site.project_file
-    file.write_text(
-        file.read_text().replace("target: local", "target: local, login: {method: userpass}", 1)
-    )
+    file.write_text(file.read_text().replace("target: local", "target: local, login: {method: userpass}", 1))
     for who, password, code in (("alice", "short", "E_WEAK"), ("alice", "alice alice alice", "E_WEAK"),
                                 ("nobody", TYPED, "E_NO_PRINCIPAL")):  # fmt: skip
         assert login(who, password).answer["errors"][0]["code"] == code
