@@ -54,9 +54,9 @@ def pytest_xdist_auto_num_workers() -> int:
 
 
 def pytest_keyboard_interrupt() -> None:
-    """Let nothing disturb a worker that takes its labs down: it may be told to more than once."""
+    """Let nothing disturb whoever takes labs down: it may be told to more than once."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if "PYTEST_XDIST_WORKER" in os.environ:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
