@@ -159,6 +159,7 @@ def test_secrets_get_a_token_that_works_and_then_ends(
     assert (status, namespace) == (0, "None")
     assert "No value found" in listed
     assert json.loads(looked_up)["data"]["policies"] == ["manager"]
+    (tmp_path / "out").unlink()  # it holds the token
     with Secrets(connection(openbao.lab)) as session:
         session._client.token, session._expires = token, time.monotonic() + 60
         with pytest.raises(DjopsError):
