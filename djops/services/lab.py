@@ -34,6 +34,7 @@ READY_SECONDS = 90.0
 """How long a server may take to answer."""
 
 _GONE_SECONDS = 1.5  # a server may replace its process while it starts, and takes a while to die
+_DYING_SECONDS = 6.0  # the memory of a killed server is freed first, its ports last: slow on a busy machine
 _FRESH_BYTES = 3 << 30
 _PURGED = ".purged-"
 
@@ -416,7 +417,7 @@ def _require_ports(server: Server, lab: Lab) -> None:
 
 def _holder(port: int) -> ports.Holder | None:
     """Return who holds a port; one that was killed a moment ago holds it until its last thread is gone."""
-    deadline = time.monotonic() + _GONE_SECONDS
+    deadline = time.monotonic() + _DYING_SECONDS
     while not ports.is_free(port):
         holder = ports.holder(port)
         if (holder is not None and holder.pid is not None) or time.monotonic() > deadline:
