@@ -27,7 +27,7 @@ from djops.systems.local import ceph, ceph_access, mysql, openbao
 from djops.systems.local.kept import KEPT, kept_path, secret_in
 from djops.systems.local.server import Lab
 from djops.systems.lock import locked
-from djops.systems.mysql import Mysql
+from djops.systems.mysql import Mysql, logs_in
 from djops.systems.ports import HOST
 from djops.systems.progress import Progress, Silent, Step
 from djops.systems.s3 import S3
@@ -146,9 +146,9 @@ def _mysql_root(lab: Lab, session: Secrets, _step: Step) -> Renewed:
 
     account = quote_account(user, "localhost")
     new = fields.get(_NEXT, "")
-    if not new or not _logs_in(connection(new)):
+    if not new or not logs_in(connection(new)):
         candidates = [fields.get(_PASSWORD, ""), str(on_disk.get(_PASSWORD, ""))]
-        present = next((one for one in candidates if one and _logs_in(connection(one))), None)
+        present = next((one for one in candidates if one and logs_in(connection(one))), None)
         if present is None:
             raise AccessDeniedError("MySQL takes none of the passwords that are kept for root", where=path)
         new = new or passwords.generate()
@@ -240,14 +240,6 @@ def _retain(administrator: MysqlConnection, account: str, new: str) -> None:
 def _discard(administrator: MysqlConnection, account: str) -> None:
     with Mysql(administrator) as server:
         server.query(f"ALTER USER {account} DISCARD OLD PASSWORD")
-
-
-def _logs_in(connection: MysqlConnection) -> bool:
-    try:
-        with Mysql(connection):
-            return True
-    except AccessDeniedError:
-        return False
 
 
 def _delete_key(store: S3, who: Mapping[str, str], key: str) -> None:

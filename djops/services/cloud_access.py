@@ -34,9 +34,9 @@ from djops.services.cloud import Cloud
 from djops.services.site import CloudDirectory, cloud_secrets
 from djops.systems import cloudfile, passwords
 from djops.systems.cloud_admin import Administrator
-from djops.systems.connections import MysqlConnection, Secret, SecretsConnection
+from djops.systems.connections import Secret, SecretsConnection
 from djops.systems.files import read_json, write_json, write_private
-from djops.systems.mysql import Mysql
+from djops.systems.mysql import Mysql, logs_in
 from djops.systems.progress import Progress, Silent, Step
 from djops.systems.vault import Secrets
 
@@ -173,7 +173,7 @@ def _database(work: _SetUp, kept: Secrets, schemas: Iterable[str]) -> None:
         account = quote_account(user, "%")
         secret = quote_string(password["password"])
         server.query(f"CREATE USER IF NOT EXISTS {account} IDENTIFIED BY {secret} REQUIRE SSL")
-        if not _logs_in(manager):
+        if not logs_in(manager):
             server.query(f"ALTER USER {account} IDENTIFIED BY {secret} REQUIRE SSL ACCOUNT UNLOCK")
         _grant_server(server, account)
         for statement in (
@@ -206,14 +206,6 @@ def _authority(work: _SetUp) -> None:
 
 def _ca(work: _SetUp) -> Path | None:
     return work.place.database_ca(work.cloud.env, work.project_file)
-
-
-def _logs_in(connection: MysqlConnection) -> bool:
-    try:
-        with Mysql(connection):
-            return True
-    except AccessDeniedError:
-        return False
 
 
 # -- the object store --------------------------------------------------------------------------------------

@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from djops.errors import AccessDeniedError, DjopsError, UsageError
+from djops.errors import AccessDeniedError, DjopsError
 from djops.model.nearest import advice
 from djops.model.project import Environment, Project
-from djops.services.cloud_cost import cloud_environment
+from djops.services.cloud_cost import required_environment
 from djops.systems import tools
 from djops.systems.aws import Aws, AwsRefusedError, Identity
 from djops.systems.cloud_needs import QuotaNeed, load_needs
@@ -86,13 +86,7 @@ def check(project: Project, environment: str | None = None) -> CloudCheck:
         UsageError: ``E_ENVIRONMENT`` or ``E_TARGET`` where there is no such environment in the cloud.
         ConfigError: ``E_AWS_PROFILE`` for a profile there is none of.
     """
-    name = cloud_environment(project, environment)
-    if name is None:
-        raise UsageError(
-            "the project has no environment in the cloud",
-            code="E_TARGET",
-            hint="`djops cloud onboard` writes one",
-        )
+    name = required_environment(project, environment)
     looked = _Check(
         project, name, Aws(project.environments[name].region or "", project.environments[name].profile)
     )

@@ -125,6 +125,25 @@ def cloud_environment(project: Project, environment: str | None) -> str | None:
     return name
 
 
+def required_environment(
+    project: Project, environment: str | None, hint: str = "`djops cloud onboard` writes one"
+) -> str:
+    """Return the environment meant, which must be in the cloud.
+
+    Args:
+        project: The project.
+        environment: What the user named.
+        hint: What to do where the project has none.
+
+    Raises:
+        UsageError: ``E_TARGET`` where there is none, and as :func:`cloud_environment`.
+    """
+    name = cloud_environment(project, environment)
+    if name is None:
+        raise UsageError("the project has no environment in the cloud", code="E_TARGET", hint=hint)
+    return name
+
+
 def estimate(env: CloudEnvironment, name: str | None = None, buckets: int = 1) -> Cost:
     """Estimate what an environment costs as it is written.
 

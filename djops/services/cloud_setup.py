@@ -14,7 +14,7 @@ from djops.model.editing import SetValue
 from djops.model.project import Environment, Project
 from djops.plan.s3_changes import BLOCKS, same_policy
 from djops.services import project as projects
-from djops.services.cloud_cost import cloud_environment
+from djops.services.cloud_cost import required_environment
 from djops.services.project import Edited
 from djops.systems.aws import Aws
 from djops.systems.paths import lab_directory
@@ -85,13 +85,7 @@ def prepare(project_file: Path, environment: str | None = None, bucket: str | No
         DjopsError: As :meth:`djops.systems.aws.Aws.ask`.
     """
     project = projects.load_project(project_file)
-    name = cloud_environment(project, environment)
-    if name is None:
-        raise UsageError(
-            "the project has no environment in the cloud",
-            code="E_TARGET",
-            hint="`djops cloud onboard` writes one",
-        )
+    name = required_environment(project, environment)
     env = project.environments[name]
     aws = Aws(env.region or "", env.profile)
     me = aws.identity()

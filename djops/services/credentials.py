@@ -170,7 +170,7 @@ def write_files(
     folder = directory / SECRETS
     settings = json.dumps(shared, indent=2) + "\n"
     wanted = {directory / SETTINGS: settings} | {folder / name: value for name, value in secrets.items()}
-    with _file_errors(directory):
+    with file_errors(directory):
         refuse_others(directory, principal, shared, force=force)
         owner = _make_folders(directory, folder)
         _ignore_in_git(directory, owner)
@@ -222,7 +222,15 @@ def _refuse_other_owner(path: Path, principal: str, user: str) -> None:
 
 
 @contextlib.contextmanager
-def _file_errors(directory: Path) -> Iterator[None]:
+def file_errors(directory: Path) -> Iterator[None]:
+    """Have whatever inside cannot be written named, with what to do.
+
+    Args:
+        directory: Where the files go.
+
+    Raises:
+        ConfigError: ``E_CONFIG`` when the directory cannot be used.
+    """
     try:
         with disk_errors(directory):
             yield

@@ -23,17 +23,18 @@ from djops.compile.mysql_manager import EVENT_SCHEMA
 from djops.compile.mysql_state import MysqlState, Routine
 from djops.compile.sql import quote_account
 from djops.compile.vault import DATABASE, MOUNT, policy_name, secret_path
-from djops.errors import AccessDeniedError, ConfigError, DjopsError, UsageError
+from djops.errors import AccessDeniedError, DjopsError, UsageError
 from djops.model.nearest import advice
 from djops.model.project import Project
 from djops.plan.change import Change
 from djops.plan.vault import RenewStatic, WriteSettings, connect_database
 from djops.services.applying import execute
+from djops.services.credentials import file_errors
 from djops.services.journal import Cause, note_at
 from djops.services.servers import Servers
 from djops.services.site import Site
 from djops.systems.connections import Secret
-from djops.systems.files import disk_errors, write_private
+from djops.systems.files import write_private
 from djops.systems.mysql import Mysql
 from djops.systems.vault import Secrets, Wrapped
 
@@ -239,15 +240,8 @@ def _require_service(project: Project, service: str) -> None:
 
 def _write(directory: Path, role_id: str, secret_id: Secret) -> tuple[Path, ...]:
     files = {directory / ROLE_ID: role_id, directory / SECRET_ID: secret_id.reveal()}
-    try:
-        with disk_errors(directory):
-            directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-            for path, text in files.items():
-                write_private(path, text)
-    except OSError as error:
-        raise ConfigError(
-            f"the files cannot be written there: {error.strerror}",
-            where=str(error.filename or directory),
-            hint="choose another directory with --to",
-        ) from error
+    with file_errors(directory):
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        for path, text in files.items():
+            write_private(path, text)
     return tuple(files)

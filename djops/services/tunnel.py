@@ -10,7 +10,7 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from djops.errors import DjopsError, UsageError
-from djops.services.cloud_cost import cloud_environment
+from djops.services.cloud_cost import required_environment
 from djops.services.project import load_project
 from djops.systems import cloudfile, ports, ssm
 from djops.systems.aws import Aws
@@ -68,13 +68,7 @@ def opened(
         DjopsError: ``E_NOT_UP`` when there is no gate.
     """
     project = load_project(project_file)
-    name = cloud_environment(project, environment)
-    if name is None:
-        raise UsageError(
-            "the project has no environment in the cloud",
-            code="E_TARGET",
-            hint="servers of other targets are reached directly",
-        )
+    name = required_environment(project, environment, hint="servers of other targets are reached directly")
     env = project.environments[name]
     ssm.plugin()
     aws = Aws(env.region or "", env.profile)

@@ -563,6 +563,22 @@ class Mysql:
         return str(self.query("SELECT @@version")[0][0])
 
 
+def logs_in(connection: MysqlConnection) -> bool:
+    """Tell whether a server lets an account in with its password.
+
+    Args:
+        connection: The server and the account.
+
+    Raises:
+        ServerUnavailableError: The server does not answer.
+    """
+    try:
+        with Mysql(connection):
+            return True
+    except AccessDeniedError:
+        return False
+
+
 def _account(
     locked: str,
     tls: str,
