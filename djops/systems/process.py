@@ -196,6 +196,22 @@ def terminate(pid_file: Path, account: Account, *, grace: float = 20) -> bool:
     return pid is not None
 
 
+def fate(pid_file: Path) -> str:
+    """Say how the program of a pid file ended, as far as this process started it; empty otherwise.
+
+    Args:
+        pid_file: Written by :func:`spawn`.
+    """
+    try:
+        child = _children.get(_Stat.parse(pid_file.read_text().splitlines()[1]).pid)
+    except (OSError, ValueError, IndexError):
+        return ""
+    status = None if child is None else child.poll()
+    if status is None:
+        return ""
+    return f"by signal {-status}" if status < 0 else f"with status {status}"
+
+
 def tail(log: Path, lines: int = 15) -> list[str]:
     """Return the last lines of a log.
 
@@ -277,5 +293,5 @@ def _signal_and_wait(
 
 def _reap(pid: int) -> None:
     child = _children.get(pid)
-    if child is not None and child.poll() is not None:
-        _children.pop(pid, None)
+    if child is not None:
+        child.poll()

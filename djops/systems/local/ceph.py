@@ -58,6 +58,7 @@ _SHARE_OF_FREE = 0.8
 _DAEMONS = ("mon", "osd", "rgw")
 _TITLES = {"mon": "monitor", "osd": "block store", "rgw": "gateway"}
 _PATIENCE = 60.0
+_GONE = 0.5  # one look that finds no process is believed by a second one only
 _NO_BUCKET = "djops-health"
 _UP = b"booting -> active"
 
@@ -295,18 +296,20 @@ class CephServer:
         return True
 
     def _wait(self, daemon: str, done: Callable[[], bool]) -> None:
-        began = time.monotonic()
+        began = seen = time.monotonic()
         while True:
             alive = self._alive(daemon)
             with contextlib.suppress(FileNotFoundError):
                 if done():
                     return
-            waited = time.monotonic() - began
-            if not alive or waited > _PATIENCE:
+            now = time.monotonic()
+            waited, seen = now - began, now if alive else seen
+            if now - seen > _GONE or waited > _PATIENCE:
                 break
             time.sleep(0.02)
         log = self._log_of(daemon)
-        fate, last = "did not come up" if alive else "ended", "\n".join(process.tail(log))
+        ended = f"ended {process.fate(self._pid_file(daemon))}".rstrip()
+        fate, last = "did not come up" if alive else ended, "\n".join(process.tail(log))
         raise StartError(
             f"Ceph's {_TITLES[daemon]} {fate} within {waited:.1f} s:\n{last}",
             where=str(log),
