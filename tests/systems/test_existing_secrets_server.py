@@ -61,6 +61,8 @@ def existing(tmp_path: Path) -> Iterator[SecretsConnection]:
             stdout=subprocess.DEVNULL,
         )
         role_id, secret_id = ((tmp_path / "secrets" / name).read_text() for name in ("role-id", "secret-id"))
+        # The administrator's copy goes once djops has it.
+        (tmp_path / "secrets" / "secret-id").unlink()
         yield SecretsConnection(address, role_id, Secret(secret_id))
     finally:
         server.kill()
