@@ -18,7 +18,7 @@ from djops.compile.s3 import Document
 from djops.errors import UndecidedError, UsageError
 from djops.proof.decision import Decision
 from djops.proof.iam_buckets import acl_readings, block_readings
-from djops.proof.iam_environment import Context, Who
+from djops.proof.iam_environment import TRANSPORT, Context, Who
 from djops.proof.iam_managed import CEPH_MANAGED
 from djops.proof.iam_patterns import Dialect
 from djops.proof.iam_state import CatalogUser, IamCatalog
@@ -41,10 +41,13 @@ class IamReader:
     Args:
         catalog: What the server holds.
         dialect: Whose reading of policies applies; found out from the catalog when not given.
+        tls: Whether users come over TLS. What hangs on that alone counts as allowed when it is allowed so;
+            a request without TLS is not taken for refused where it might be allowed.
     """
 
-    def __init__(self, catalog: IamCatalog, dialect: Dialect | None = None) -> None:
+    def __init__(self, catalog: IamCatalog, dialect: Dialect | None = None, *, tls: bool = False) -> None:
         self.catalog = catalog
+        self.tls = tls
         self.dialect: Dialect = dialect or dialect_of(catalog)
         dialect = self.dialect
         self._policies: dict[str, tuple[Statement, ...]] = {}
@@ -83,6 +86,17 @@ class IamReader:
             UsageError: ``E_USAGE`` when there is no such user.
             UndecidedError: ``E_UNDECIDED`` when it hangs on something that cannot be told.
         """
+        try:
+            return self._decide(user, action, resource, context)
+        except UndecidedError:
+            if not self.tls or TRANSPORT in context:
+                raise
+            found = self._decide(user, action, resource, {**context, TRANSPORT: "true"})
+            if not found.allowed:
+                raise
+            return found
+
+    def _decide(self, user: str, action: str, resource: str, context: Context) -> Decision:
         who = self._who(user)
         request = Request(action, resource, who, self.dialect, context)
         mine = [one.read(request) for one in self._concerned(user, action)] if who.name else []

@@ -193,7 +193,7 @@ def assemble(
         rights=rights,
         inventory=inventory,
         mysql=MysqlReader(catalog),
-        s3=None if store is None else IamReader(store, dialect_of(site)),
+        s3=None if store is None else store_reader(site, store),
         tables={**_tables(graph, inventory, catalog), **_tables_inside(inside, catalog)},
         # The place of the sandbox stands for those of its schemas.
         places={
@@ -257,6 +257,16 @@ def in_clear(site: Site) -> Mapping[str, str]:
         for name, part in parts.items()
         if part.scheme != "https" and part.hostname not in LOOPBACK
     }
+
+
+def store_reader(site: Site, catalog: IamCatalog) -> IamReader:
+    """Return what reads an object store's policies, for users who come as djops' settings let them come.
+
+    Args:
+        site: The environment.
+        catalog: What the store holds.
+    """
+    return IamReader(catalog, dialect_of(site), tls=urlsplit(site.s3.endpoint).scheme == "https")
 
 
 def dialect_of(site: Site) -> Dialect:

@@ -24,7 +24,7 @@ from djops.proof.mysql_reader import MysqlReader
 from djops.proof.theorems import undecided
 from djops.services import access, question
 from djops.services.access import Compiled, Found, Servers, Wanted
-from djops.services.evidence import dialect_of
+from djops.services.evidence import store_reader
 from djops.services.project import Loaded
 from djops.services.question import Opening, Question
 from djops.services.site import choose_environment
@@ -121,7 +121,7 @@ def live(servers: Servers, loaded: Loaded, wanted: Wanted, who: str, what: str, 
     standing = access.stand(servers, wanted)
     reader = MysqlReader(servers.mysql.read_catalog())
     buckets = [store.bucket for store in wanted.project.stores.values()]
-    store = IamReader(servers.s3.read_catalog(buckets), dialect_of(servers.site)) if buckets else None
+    store = store_reader(servers.site, servers.s3.read_catalog(buckets)) if buckets else None
     whole = Wanted(wanted.project, standing.compiled.graph, wanted.roles, wanted.today)
     asked = question.ask(whole, who, what, on)
     found = standing.found

@@ -92,6 +92,19 @@ def test_what_is_undecided_says_on_what_it_hangs() -> None:
         reader.decide("alice", "s3:GetObject", "arn:aws:s3:::lab/a")
     assert "policy p of alice, statement 1" in caught.value.message
     assert "aws:SecureTransport" in caught.value.message
+    assert IamReader(reader.catalog, tls=True).decide("alice", "s3:GetObject", "arn:aws:s3:::lab/a").allowed
+
+
+def test_what_is_open_without_tls_is_not_refused_for_those_who_use_it() -> None:
+    plain = {
+        "Effect": "Allow",
+        "Action": "*",
+        "Resource": "*",
+        "Condition": {"Bool": {"aws:SecureTransport": "false"}},
+    }
+    reader = IamReader(catalog({"users": {"alice": {"policies": {"p": [plain]}}}}), tls=True)
+    with pytest.raises(UndecidedError):
+        reader.decide("alice", "s3:GetObject", "arn:aws:s3:::lab/a")
 
 
 def test_keys_are_a_question_of_their_own() -> None:
