@@ -5,12 +5,18 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from djops.services import credentials
+from djops.services import credentials, rotation_use
+from djops.systems.connections import Secret
+from djops.systems.mysql import Mysql
+from djops.systems.vault import Secrets
 from tests.conftest import LabUnderTest
 from tests.support.cli import Run, invoke
 from tests.support.demo import DemoUnderTest, demo_in, run_client
@@ -102,6 +108,34 @@ def test_a_running_populate_outlives_a_rotation(up: DemoUnderTest, tmp_path: Pat
     assert old_files_are_refused(before, up.source)
     assert rotate(up).stdout == "No rotation is under way.\n"
     assert invoke("plan", "-C", str(up.site.project_file.parent)).status == 0
+
+
+def test_whoever_works_is_waited_for(up: DemoUnderTest, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Secrets(up.site.secrets) as secrets:
+        kept = secrets.read_secret(f"{up.site.project.project}/people/alice")
+    assert kept is not None
+    connection = replace(up.site.mysql, user="alice", password=Secret(kept.fields["database.password"]))
+    session, looks = Mysql(connection), list[float]()
+
+    def end_in_the_second_pause(seconds: float) -> None:
+        looks.append(seconds)
+        if len(looks) == 2:
+            session.close()
+        time.sleep(0.2)  # the server takes a moment to see that somebody left
+
+    monkeypatch.setattr(
+        rotation_use, "time", SimpleNamespace(monotonic=time.monotonic, sleep=end_in_the_second_pause)
+    )
+    session.query("SELECT 1")
+    assert rotate(up, "alice", "--yes").status == 0
+    try:
+        finished = rotate(up, "alice", "--finish", "--wait", "1h", "--yes")
+    finally:
+        session.close()
+    assert finished.status == 0, finished.stderr
+    assert len(looks) >= 2
+    assert "E_IN_USE" not in finished.stderr
+    assert rotate(up).stdout == "No rotation is under way.\n"
 
 
 def old_files_are_refused(directory: Path, source: Path) -> bool:
