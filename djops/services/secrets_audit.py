@@ -8,6 +8,7 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import hmac
+import re
 import secrets as random
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -187,13 +188,19 @@ def _shared(sight: _Sight) -> Iterator[SecretFinding]:
             yield SecretFinding("high", "SHARED", _owner(path), text, f"djops rotate {_owner(path)}")
 
 
+def _names(value: str, who: str) -> bool:
+    """Tell whether somebody's name stands in a secret; a few letters are in a random text now and then."""
+    alone = r"(?<![a-z0-9]){}(?![a-z0-9])" if len(who) < _FEWEST else "{}"
+    return re.search(alone.format(re.escape(who.lower())), value.lower()) is not None
+
+
 def _weak(sight: _Sight) -> Iterator[SecretFinding]:
     for path, fields in sight.fields.items():
         who = _owner(path)
         for name, value in fields.items():
             if not _is_secret(name):
                 continue
-            if len(value) < _SHORTEST or len(set(value)) < _FEWEST or who.lower() in value.lower():
+            if len(value) < _SHORTEST or len(set(value)) < _FEWEST or _names(value, who):
                 text = f"its {_what(name)} is short, of few characters, or holds its name"
                 yield SecretFinding("high", "WEAK", who, text, f"djops rotate {who}")
 

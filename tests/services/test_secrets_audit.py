@@ -93,6 +93,15 @@ def test_a_shared_secret_is_found_at_both(ground: Ground) -> None:
     ground.servers.secrets.delete_secret_completely(BEA)
 
 
+def test_a_name_that_chance_made_is_not_weak(ground: Ground) -> None:
+    stored = ground.servers.secrets.read_secret(ANN)
+    assert stored is not None
+    chance = {"database.password": "q7-VZannT2x.kPbeaW9_mJ4+hRs6Gd3c"}
+    ground.servers.secrets.merge_secret(ANN, chance)
+    assert ("high", "WEAK", "ann") not in found(ground)
+    ground.servers.secrets.merge_secret(ANN, {name: stored.fields[name] for name in chance})
+
+
 @pytest.mark.parametrize("weak", ["Ephys-2024", "aaaaaaaaaaaaaaaaaaaaaaaa", "0192837465-Ann-qwertzuiop"])
 def test_a_weak_one_is_found(ground: Ground, weak: str) -> None:
     stored = ground.servers.secrets.read_secret(ANN)
