@@ -20,6 +20,7 @@ def command(out: common.Output, *, purge: bool, named: str | None) -> None:
     """
     from djops.services import cloud, lab
     from djops.services.project import load_project
+    from djops.services.site import own_environment
 
     project = load_project(out.project_file)
     if not purge and cloud.is_cloud(project, out.environment):
@@ -27,7 +28,7 @@ def command(out: common.Output, *, purge: bool, named: str | None) -> None:
 
         stack.down(out)
         return
-    environment = lab.own_environment(project, out.environment)
+    environment = own_environment(project, out.environment)
     if named is not None and named != project.project:
         raise UsageError(
             f"this project is called {project.project!r}, not {named!r}; nothing was changed",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from djops.compile.packing import VERSION, Document
-from djops.compile.s3 import tls_only
+from djops.compile.s3 import refusal, tls_only
 
 KEEP = ("s3:DeleteBucket", "s3:DeleteObjectVersion")
 """What nobody may do there: every state that ever was can be had back."""
@@ -17,11 +17,5 @@ def state_policy(bucket: str) -> Document:
     Args:
         bucket: Its name.
     """
-    keep = {
-        "Sid": "Keep",
-        "Effect": "Deny",
-        "Principal": {"AWS": "*"},
-        "Action": list(KEEP),
-        "Resource": [f"arn:aws:s3:::{bucket}", f"arn:aws:s3:::{bucket}/*"],
-    }
+    keep = refusal("Keep", bucket, list(KEEP))
     return {"Version": VERSION, "Statement": [*tls_only(bucket)["Statement"], keep]}

@@ -9,7 +9,7 @@ of a person removes any: only garbage collection does.
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -168,15 +168,25 @@ def tls_only(bucket: str) -> Document:
     Args:
         bucket: Its name.
     """
-    refuse = {
-        "Sid": "TlsOnly",
+    without_tls = {"Condition": {"Bool": {"aws:SecureTransport": "false"}}}
+    return {"Version": VERSION, "Statement": [refusal("TlsOnly", bucket, "s3:*") | without_tls]}
+
+
+def refusal(name: str, bucket: str, actions: str | Sequence[str]) -> dict[str, Any]:
+    """Return a statement of a bucket's policy that refuses actions on it and its objects, whoever asks.
+
+    Args:
+        name: The statement's name.
+        bucket: The bucket.
+        actions: What is refused.
+    """
+    return {
+        "Sid": name,
         "Effect": "Deny",
         "Principal": {"AWS": "*"},
-        "Action": "s3:*",
+        "Action": actions,
         "Resource": [f"arn:aws:s3:::{bucket}", f"arn:aws:s3:::{bucket}/*"],
-        "Condition": {"Bool": {"aws:SecureTransport": "false"}},
     }
-    return {"Version": VERSION, "Statement": [refuse]}
 
 
 def schema_prefixes(store: Store, schema: str) -> tuple[str, str]:

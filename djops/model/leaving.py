@@ -7,7 +7,20 @@ from typing import Any
 
 from djops.model.editing import Edit, Remove, SetValue, grant_data, section_of
 from djops.model.project import Grant, Project
-from djops.model.yamltree import Path
+from djops.model.yamltree import Path, parse
+
+
+def written_teams(text: str, path: str) -> Mapping[str, Any]:
+    """Read the teams as a project file writes them.
+
+    Args:
+        text: The project file's text.
+        path: The file, for people.
+
+    Raises:
+        ConfigError: ``E_YAML`` when it is no YAML.
+    """
+    return parse(text, path).data.get("teams") or {}
 
 
 def removal(project: Project, name: str, teams: Mapping[str, Any]) -> list[Edit]:
@@ -16,7 +29,7 @@ def removal(project: Project, name: str, teams: Mapping[str, Any]) -> list[Edit]
     Args:
         project: The project.
         name: The account name.
-        teams: The teams as the file writes them: a name, a list of names, or a mapping with ``members``.
+        teams: From :func:`written_teams`; each a name, a list of names, or a mapping with ``members``.
 
     Returns:
         The edits.

@@ -46,6 +46,15 @@ class Fate(enum.StrEnum):
 _ORDER = (Fate.DELETE, Fate.FORGET, Fate.REPLACE, Fate.CHANGE, Fate.CREATE, Fate.KEEP)
 
 
+def is_aws(kind: str) -> bool:
+    """Whether a type stands for something in AWS, not for a part of the program.
+
+    Args:
+        kind: The type, for example ``aws:rds/instance:Instance``.
+    """
+    return kind.startswith("aws:")
+
+
 @dataclass(frozen=True)
 class StackStep:
     """What the engine does, or would do, to one resource.
@@ -95,7 +104,7 @@ class StackStep:
     @property
     def is_ours(self) -> bool:
         """Whether it stands for something in AWS, not for a part of the program."""
-        return self.type.startswith("aws:")
+        return is_aws(self.type)
 
 
 @dataclass(frozen=True)

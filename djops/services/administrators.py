@@ -18,8 +18,7 @@ from djops.compile.vault_manager import RENEW_LOGIN
 from djops.errors import AccessDeniedError, DjopsError
 from djops.model.project import Project
 from djops.plan.operations import AwsCall
-from djops.services.lab import own_environment
-from djops.services.site import local_lab
+from djops.services.site import local_lab, own_environment
 from djops.systems import journal, passwords
 from djops.systems.connections import MysqlConnection, Secret, SecretsConnection
 from djops.systems.files import read_json, write_json

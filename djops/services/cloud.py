@@ -21,6 +21,7 @@ from djops.plan.cloud import (
     Refusal,
     StackStep,
     cloud_plan,
+    is_aws,
     monthly_usd,
     require_no_loss,
 )
@@ -298,7 +299,7 @@ def down_plan(cloud: Cloud) -> tuple[tuple[StackStep, ...], tuple[Remaining, ...
     Args:
         cloud: The environment.
     """
-    known = [one for one in cloud.stack.resources() if one.type.startswith("aws:")]
+    known = [one for one in cloud.stack.resources() if is_aws(one.type)]
     kept = _needed(cloud.stack.resources())
     going = tuple(one.step(Fate.DELETE) for one in known if one.urn not in kept)
     return going, tuple(_remaining(one, cloud.prices) for one in known if one.urn in kept)
@@ -341,10 +342,10 @@ def down(
     """
     began = time.monotonic()
     with locked(cloud.directory / "lock", f"down {cloud.command}", lock_wait):
-        before = {one.urn: one.step(Fate.DELETE).label for one in cloud.stack.resources() if _is_aws(one)}
+        before = {one.urn: one.step(Fate.DELETE).label for one in cloud.stack.resources() if is_aws(one.type)}
         with _shown(progress or Silent()) as hear:
             cloud.stack.destroy(hear)
-        after = [one for one in cloud.stack.resources() if _is_aws(one)]
+        after = [one for one in cloud.stack.resources() if is_aws(one.type)]
         gone = tuple(label for urn, label in before.items() if urn not in {one.urn for one in after})
         if gone:
             journal.record(cloud.directory, "down", reason=reason, removed=str(len(gone)))
@@ -359,10 +360,6 @@ def drift(cloud: Cloud) -> tuple[StackStep, ...]:
         cloud: The environment.
     """
     return tuple(step for step in cloud.stack.drift() if step.is_ours)
-
-
-def _is_aws(one: Known) -> bool:
-    return one.type.startswith("aws:")
 
 
 def _counted(plan: CloudPlan) -> str:

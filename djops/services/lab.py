@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from djops.compile.mysql import statement_guard
-from djops.errors import DjopsError, ManyErrors, StartError, UsageError
+from djops.errors import DjopsError, ManyErrors, StartError
 from djops.model.project import Project
-from djops.services.site import choose_environment, local_lab
+from djops.services.site import local_lab, own_environment
 from djops.systems import journal, ports, process, tls
 from djops.systems.files import disk_errors, require_space
 from djops.systems.local import labfile
@@ -313,29 +313,6 @@ def down(
             with steps.step("Removing the data"):
                 _remove(directory, project.project, name, file)
     return LabDown(project.project, name, directory, stopped, removed=purge)
-
-
-def own_environment(project: Project, environment: str | None) -> str:
-    """Return the environment meant, whose servers are djops' own.
-
-    Args:
-        project: The project.
-        environment: What the user named; ``None`` means the only one, or ``local``.
-
-    Raises:
-        UsageError: ``E_ENVIRONMENT``; ``E_TARGET`` when djops does not run this environment's servers.
-    """
-    name = choose_environment(project, environment)
-    target = project.environments[name].target
-    if target != "local":
-        raise UsageError(
-            f"the servers of environment {name!r} are not djops' own (its target is {target!r}): djops "
-            "neither starts nor stops them, and removes no data of theirs",
-            code="E_TARGET",
-            hint="`djops down` is for environments with `target: local`; to take away everybody's rights, "
-            "remove people and services from djops.yaml and run `djops apply`",
-        )
-    return name
 
 
 def _labfile(project: str, environment: str, directory: Path) -> LabFile:

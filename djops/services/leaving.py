@@ -25,7 +25,6 @@ from djops.errors import AccessDeniedError, DjopsError, LockedError, UsageError
 from djops.model import editing, leaving
 from djops.model.project import ALL, Grant
 from djops.model.roles import Capability
-from djops.model.yamltree import parse
 from djops.plan.mysql_changes import DropAccount
 from djops.plan.operations import AwsCall, EndSession, Sql, VaultCall
 from djops.plan.s3_changes import DeletePrincipal
@@ -238,7 +237,7 @@ def removed(loaded: Loaded, who: str, heir: str | None, orphans: Mapping[str, ob
     """
     file = loaded.project_file
     before = projectfile.read(file)
-    teams = parse(before, projectfile.shown(file)).data.get("teams") or {}
+    teams = leaving.written_teams(before, projectfile.shown(file))
     handed = list(_handed(loaded, who, orphans)) if heir is not None else []
 
     def decisions() -> Iterator[Decide]:

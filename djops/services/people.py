@@ -13,7 +13,6 @@ from djops.errors import ApplyError, DjopsError
 from djops.model import editing, leaving
 from djops.model.editing import Edit
 from djops.model.project import Grant, Principal
-from djops.model.yamltree import parse
 from djops.plan.change import Plan
 from djops.services import access, project
 from djops.services.access import Applied, Wanted
@@ -118,7 +117,7 @@ def removing(project_file: Path, who: str) -> Edited:
     text = projectfile.read(project_file)
 
     def decide(loaded: Loaded) -> list[Edit]:
-        teams = parse(text, projectfile.shown(project_file)).data.get("teams") or {}
+        teams = leaving.written_teams(text, projectfile.shown(project_file))
         return leaving.removal(loaded.project, who, teams)
 
     return project.edit(project_file, decide)

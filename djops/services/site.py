@@ -78,6 +78,29 @@ def choose_environment(project: Project, name: str | None) -> str:
     return name
 
 
+def own_environment(project: Project, environment: str | None) -> str:
+    """Return the environment meant, whose servers are djops' own.
+
+    Args:
+        project: The project.
+        environment: What the user named; ``None`` means the only one, or ``local``.
+
+    Raises:
+        UsageError: ``E_ENVIRONMENT``; ``E_TARGET`` when djops does not run this environment's servers.
+    """
+    name = choose_environment(project, environment)
+    target = project.environments[name].target
+    if target != "local":
+        raise UsageError(
+            f"the servers of environment {name!r} are not djops' own (its target is {target!r}): djops "
+            "neither starts nor stops them, and removes no data of theirs",
+            code="E_TARGET",
+            hint="`djops down` is for environments with `target: local`; to take away everybody's rights, "
+            "remove people and services from djops.yaml and run `djops apply`",
+        )
+    return name
+
+
 def open_site(project_file: Path, environment: str | None = None) -> Site:
     """Load a project and find its servers.
 

@@ -29,6 +29,7 @@ from djops.compile.mysql_manager import EVENT_SCHEMA, JOURNAL_TABLE
 from djops.compile.vault import MOUNT
 from djops.errors import DjopsError
 from djops.services import lab as labs
+from djops.services.site import own_environment
 from djops.systems import passwords
 from djops.systems.connections import Secret
 from djops.systems.files import read_json
@@ -334,7 +335,7 @@ def _search_what_ends(patch: pytest.MonkeyPatch, search: SecretSearch) -> None:
     def down(project: Any, environment: str | None = None, *, purge: bool = False, **options: Any) -> Any:
         if purge:
             with contextlib.suppress(DjopsError, OSError):
-                name = labs.own_environment(project, environment)
+                name = own_environment(project, environment)
                 search.look_at_lab(labfile.find(project.project, name)[0])
         return plain(project, environment, purge=purge, **options)
 
