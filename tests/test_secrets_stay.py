@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import secrets
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -86,15 +88,31 @@ def test_a_secret_in_the_command_line_of_a_process_s_child_is_found(tmp_path: Pa
         sys.executable, [sys.executable, "-c", "input()", secret], os.environ,
         file_actions=[(os.POSIX_SPAWN_DUP2, reading, 0), (os.POSIX_SPAWN_CLOSE, writing)],
     )  # fmt: skip
+    until = time.monotonic() + 120
     try:
         while not any(secret.encode() in line for line in search.commands):
+            assert time.monotonic() < until, "its command line is never seen"
             search.look_at_processes()
         search.judge_commands()
     finally:
         os.close(writing)
         os.close(reading)
+        os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
     assert [one.where for one in search.found] == [f"a command line: {sys.executable}"]
+
+
+def test_a_process_in_the_midst_of_its_start_is_looked_at_again(tmp_path: Path) -> None:
+    """While a program is exchanged for another, the system tells an empty command line."""
+    search, secret = SecretSearch(processes=str(tmp_path)), secrets.token_urlsafe(24)
+    told = tmp_path / "4711" / "cmdline"
+    told.parent.mkdir()
+    told.touch()
+    for _ in range(10):
+        search.look_at_processes()
+    told.write_text(secret)
+    search.look_at_processes()
+    assert secret.encode() in search.commands
 
 
 def test_a_secret_in_the_journal_or_a_log_is_found(lab: LabUnderTest) -> None:

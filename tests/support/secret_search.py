@@ -49,6 +49,9 @@ _SHORTEST, _FEWEST_DIFFERENT = 16, 8
 _SETTLED = 3
 """A process that was read so often has become what it was started for."""
 
+_NAMELESS = 10.0
+"""Seconds after which whatever has no command line will get none: threads of the kernel, and the dead."""
+
 _SECRET_FIELDS = ("password", "secret_key", "secret_id", "password_next")
 
 _MEANT = (
@@ -79,15 +82,18 @@ class SecretSearch:
 
     Args:
         own: Texts in which tests themselves spell out values: those are no secrets.
+        processes: Where the machine tells its processes.
     """
 
-    def __init__(self, own: str = "") -> None:
+    def __init__(self, own: str = "", processes: str = "/proc") -> None:
+        self._processes = processes
         self.found: list[Found] = []
         self.known: dict[bytes, str] = {}
         self.commands: set[bytes] = set()
         self.labs: list[str] = []
         self._own, self._spelled_out = own.encode(), dict[bytes, bool]()
         self._read: dict[tuple[int, int], int] = {}
+        self._nameless: dict[tuple[int, int], float] = {}
 
     # What is secret
 
@@ -119,15 +125,18 @@ class SecretSearch:
 
     def look_at_processes(self) -> None:
         """Read the command lines of processes that are new, or were a moment ago."""
-        for name in os.listdir("/proc"):  # noqa: PTH208  ten times faster than a Path for each
+        for name in os.listdir(self._processes):  # noqa: PTH208  ten times faster than a Path for each
             if not name.isdigit():
                 continue
             with contextlib.suppress(OSError):
-                key = (int(name), os.stat(f"/proc/{name}").st_ctime_ns)  # noqa: PTH116
+                key = (int(name), os.stat(f"{self._processes}/{name}").st_ctime_ns)  # noqa: PTH116
                 if (times := self._read.get(key, 0)) < _SETTLED:
-                    with open(f"/proc/{name}/cmdline", "rb") as file:  # noqa: PTH123
-                        self.commands.add(file.read().replace(b"\0", b" ").replace(b"\n", b" "))
-                    self._read[key] = times + 1
+                    with open(f"{self._processes}/{name}/cmdline", "rb") as file:  # noqa: PTH123
+                        line = file.read().replace(b"\0", b" ").replace(b"\n", b" ")
+                    self.commands.add(line)
+                    # In the midst of an exec the old line is gone and the new one is not there yet.
+                    until = self._nameless.setdefault(key, time.monotonic() + _NAMELESS)
+                    self._read[key] = times + (bool(line) or time.monotonic() > until)
 
     def saw_command(self, arguments: object) -> None:
         """Note what a process of ours is started with."""
