@@ -18,6 +18,7 @@ from djops.systems import tools
 from djops.systems.aws import Aws, AwsRefusedError, Identity
 from djops.systems.cloud_needs import QuotaNeed, load_needs
 from djops.systems.pulumi import OLDEST
+from djops.systems.stacks import stack_names
 
 _AT_ONCE = 60
 """Actions of one simulation: a request is limited in length, not in number."""
@@ -131,7 +132,8 @@ class _Check:
         self.project, self.name, self.aws = project, name, aws
         self.env = project.environments[name]
         self.parts = parts_of(project, self.env)
-        self.stack = f"{project.project}-{name}".replace("_", "-")
+        named = stack_names(project.project, name)
+        self.stack, self.manager = named.stack, named.manager
 
     def rows(self) -> Iterator[CheckRow]:
         yield from _tools()
@@ -196,6 +198,7 @@ class _Check:
             "environment": self.name,
             "account": me.account,
             "region": self.aws.region,
+            "manager": self.manager,
             "bucket": next((store.bucket for store in self.project.stores.values()), f"{self.stack}-x"),
         }
         needed = {**load_needs().actions(self.parts, names), **self._state_needs()}
@@ -282,7 +285,7 @@ class _Check:
 
     def _there(self) -> bool:
         """Tell whether the set-up was made before, so that it takes no more room."""
-        found = self.aws.find("iam", "GetUser", UserName=f"djops-manager-{self.project.project}")
+        found = self.aws.find("iam", "GetUser", UserName=self.manager)
         return found is not None and self._is_ours(found["User"].get("Tags", []))
 
     # -- names ----------------------------------------------------------------------------------------
@@ -301,12 +304,30 @@ class _Check:
                 lambda: self.aws.find("rds", "DescribeDBInstances", **asking),
                 lambda found: found["DBInstances"][0].get("TagList", []),
             )
-        user = f"djops-manager-{self.project.project}"
         yield self._name(
-            f"IAM user {user}",
-            lambda: self.aws.find("iam", "GetUser", UserName=user),
+            f"IAM user {self.manager}",
+            lambda: self.aws.find("iam", "GetUser", UserName=self.manager),
             lambda found: found["User"].get("Tags", []),
         )
+        yield from self._others(me)
+
+    def _others(self, me: Identity) -> Iterator[CheckRow]:
+        """Look for other environments of the project in this account, which has people's users only once."""
+        for name, env in self.project.environments.items():
+            if env.target != "aws" or name == self.name or env.account not in (None, me.account):
+                continue
+            what, user = f"environment {name}", stack_names(self.project.project, name).manager
+            try:
+                there = self.aws.find("iam", "GetUser", UserName=user) is not None
+            except DjopsError as error:
+                yield CheckRow(what, State.UNKNOWN, error.message)
+                continue
+            if not there:
+                yield CheckRow(what, State.OK, "not in this account")
+                continue
+            found = "in this account too: both would write the rights of people's IAM users"
+            fix = "give each environment an account of its own, and write it down as its `account:`"
+            yield CheckRow(what, State.WRONG, found, fix)
 
     def _name(
         self,

@@ -16,6 +16,7 @@ from djops.systems import cloudfile, ports, ssm
 from djops.systems.aws import Aws
 from djops.systems.paths import lab_directory
 from djops.systems.ssm import Forwarding
+from djops.systems.stacks import stack_names
 
 Server = Literal["mysql", "secrets"]
 _USUAL = {"mysql": 13306, "secrets": 18200}
@@ -117,7 +118,7 @@ def _asked(aws: Aws, project: str, environment: str, server: Server) -> _Place:
     """
     found = {role: _machine(aws, project, environment, role) for role in ("gate", "secrets")}
     gate = found["gate"]
-    stack = f"{project}-{environment}".replace("_", "-")
+    stack = stack_names(project, environment).stack
     if gate is not None and server == "mysql":
         database = aws.find("rds", "DescribeDBInstances", DBInstanceIdentifier=stack)
         if database is not None and (where := database["DBInstances"][0].get("Endpoint")):

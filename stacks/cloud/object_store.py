@@ -10,7 +10,7 @@ from typing import Any
 import pulumi
 import pulumi_aws as aws
 
-from cloud import policies
+from cloud import names, policies
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,7 @@ class ObjectStoreArgs:
         account: AWS account id.
         region: AWS region.
         project: The project's name, part of the IAM paths.
+        environment: The stage, part of the names that an account has only once.
         buckets: The buckets.
         key_arn: KMS key for objects.
         log_bucket: Name of the bucket for access logs.
@@ -51,6 +52,7 @@ class ObjectStoreArgs:
     account: str
     region: str
     project: str
+    environment: str
     buckets: Sequence[BucketArgs]
     key_arn: pulumi.Input[str]
     log_bucket: str
@@ -224,7 +226,8 @@ class ObjectStore(pulumi.ComponentResource):
 
     def _manager(self) -> aws.iam.User:
         """Make the access layer's user; what it may do is its boundary, the most it may ever do."""
-        path, name = "/djops-system/", f"djops-manager-{self.args.project}"
+        path = "/djops-system/"
+        name = names.manager_name(self.args.project, self.args.environment)
         may = policies.access_manager(self.args.project, self.args.account, self.names)
         policy = aws.iam.Policy(
             "access-manager", name=name, path=path, policy=json.dumps(may), opts=self.mine

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import pulumi
 
 from cloud.database import ExistingDatabase
+from cloud.names import stack_name
 from cloud.network import ExistingNetwork
 from cloud.object_store import BucketArgs
 from cloud.secrets_server import OpenBaoRelease
@@ -97,7 +98,7 @@ class Settings:
     @property
     def name(self) -> str:
         """The stack's name in AWS, where only letters, digits and hyphens are allowed."""
-        return f"{self.project}-{self.environment}".replace("_", "-")
+        return stack_name(self.project, self.environment)
 
 
 def settings_from(config: pulumi.Config, stack: str) -> Settings:

@@ -108,7 +108,7 @@ def test_up_tells_where_everything_is_and_a_second_does_nothing(account: Account
     known = cloudfile.read(opened.directory)
     (database,) = account.client("rds").describe_db_instances()["DBInstances"]
     assert known is not None and known.mysql_host == database["Endpoint"]["Address"]
-    assert known.buckets == ("demo-raw",) and known.access_manager == "djops-manager-demo_lab"
+    assert known.buckets == ("demo-raw",) and known.access_manager == "djops-manager-demo_lab-production"
     assert database["DBInstanceIdentifier"] == "demo-lab-production"
     asked = len(account.double.calls)
     again = account.up()

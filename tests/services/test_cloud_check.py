@@ -16,11 +16,13 @@ from tests.support.cli import invoke
 from tests.support.cloud import ACCOUNT, REGION
 from tests.support.cloud_projects import write_project
 
+MANAGER = "djops-manager-demo_lab-production"
 NAMES = {
     "project": "demo_lab",
     "environment": "production",
     "account": ACCOUNT,
     "region": REGION,
+    "manager": MANAGER,
     "bucket": "demo-raw",
 }
 OURS = [
@@ -72,7 +74,7 @@ def test_who_has_just_the_rights_that_are_named_passes(
         "bucket demo-raw",
         f"bucket demo-lab-production-{ACCOUNT}-logs",
         "database demo-lab-production",
-        "IAM user djops-manager-demo_lab",
+        f"IAM user {MANAGER}",
     }
 
 
@@ -122,15 +124,15 @@ def test_whoever_may_not_write_the_state_is_told(tmp_path: Path, monkeypatch: py
 def test_names_that_are_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     where = {"CreateBucketConfiguration": {"LocationConstraint": REGION}}
     client("s3").create_bucket(Bucket="demo-raw", **where)
-    client("iam").create_user(UserName="djops-manager-demo_lab")
+    client("iam").create_user(UserName=MANAGER)
     found = looked(tmp_path, monkeypatch)
     assert "existing: true" in row(found, "bucket demo-raw").fix
-    assert row(found, "IAM user djops-manager-demo_lab").state is State.WRONG
+    assert row(found, f"IAM user {MANAGER}").state is State.WRONG
     client("s3").put_bucket_tagging(Bucket="demo-raw", Tagging={"TagSet": OURS})
-    client("iam").tag_user(UserName="djops-manager-demo_lab", Tags=OURS)
+    client("iam").tag_user(UserName=MANAGER, Tags=OURS)
     again = check(load_project(tmp_path / "djops.yaml"))
     assert row(again, "bucket demo-raw").found == "made by this environment before"
-    assert row(again, "IAM user djops-manager-demo_lab").state is State.OK
+    assert row(again, f"IAM user {MANAGER}").state is State.OK
 
 
 def test_a_quota_that_is_used_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,7 +145,7 @@ def test_a_quota_that_is_used_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         and "--quota-code L-F678F1CE" in full.fix
         and "--desired-value 6" in full.fix
     )
-    client("iam").create_user(UserName="djops-manager-demo_lab", Tags=OURS)
+    client("iam").create_user(UserName=MANAGER, Tags=OURS)
     again = check(load_project(tmp_path / "djops.yaml"))
     assert row(again, "quota: VPCs").found.endswith("this set-up is there already")
     there = {"vpc_id": "vpc-01", "subnet_ids": ["subnet-01", "subnet-02"]}
@@ -170,3 +172,19 @@ def test_the_answer_as_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert run.status == 0, run.stdout
     assert "production in eu-central-1: nothing stands in the way." in run.stdout
     assert "are not judged" in run.stdout
+
+
+def test_another_environment_in_the_same_account(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = write_project(tmp_path)
+    text = file.read_text()
+    staging = "  staging: {target: aws, region: eu-central-1, secrets: {address: 'https://vault.invalid', "
+    staging += "role_id: {env: A}, secret_id: {env: B}}}\n"
+    file.write_text(text.replace("environments:\n", f"environments:\n{staging}"))
+    work_as(monkeypatch, "ann", enough(file))
+    assert row(check(load_project(file), "production"), "environment staging").state is State.OK
+    client("iam").create_user(UserName="djops-manager-demo_lab-staging")
+    found = row(check(load_project(file), "production"), "environment staging")
+    assert found.state is State.WRONG and "an account of its own" in found.fix
+    file.write_text(file.read_text().replace("staging: {", "staging: {account: '999999999999', "))
+    rows = check(load_project(file), "production").rows
+    assert not [one for one in rows if one.what == "environment staging"]

@@ -159,7 +159,7 @@ def test_refresh_finds_drift_and_up_mends_it(made: World) -> None:
         DBInstanceIdentifier="demo-lab-production", DeletionProtection=False, ApplyImmediately=True
     )
     made.client("iam").create_policy_version(
-        PolicyArn=f"arn:aws:iam::{ACCOUNT}:policy/djops-system/djops-manager-demo_lab",
+        PolicyArn=f"arn:aws:iam::{ACCOUNT}:policy/djops-system/djops-manager-demo_lab-production",
         PolicyDocument=json.dumps(policies.document(policies.allow(["*"], ["*"]))),
         SetAsDefault=True,
     )

@@ -92,9 +92,9 @@ def test_actions_are_those_that_aws_knows() -> None:
 
 
 def test_resources_are_named_by_what_is_known() -> None:
-    names = dict.fromkeys(("project", "environment", "account", "region", "bucket"), "x")
+    names = dict.fromkeys(("project", "environment", "account", "region", "manager", "bucket"), "x")
     named = load_needs().actions(EVERYTHING, names)
     assert all("{" not in place for place in named)
-    assert {"arn:aws:s3:::x", "arn:aws:iam::x:user/djops-system/djops-manager-x"} < set(named)
+    assert {"arn:aws:s3:::x", "arn:aws:iam::x:user/djops-system/x"} < set(named)
     assert not [one for one in named["*"] if one.startswith("s3:")]
     assert dataclasses.asdict(load_needs())["quotas"]
