@@ -19,6 +19,7 @@ from djops.systems.paths import server_account
 from tests.support import workers
 from tests.support.labs import RUN, at_home, data_home
 from tests.support.secret_search import SecretSearch, spelled_out, watching
+from tests.support.stalls import Stalls
 
 PROJECT_FILE = "djops.yaml"
 
@@ -45,6 +46,7 @@ def pytest_configure(config: pytest.Config) -> None:
     else:
         os.environ[RUN] = str(os.getpid())
         server_account()  # before several want to make it
+    config.pluginmanager.register(Stalls(config))
 
 
 @pytest.hookimpl(optionalhook=True)

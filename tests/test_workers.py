@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -24,6 +27,28 @@ with data_home() as base:
     server = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)", str(base)])
     print(base, flush=True)
     server.wait()
+"""
+
+STALLING = """
+from tests.support.stalls import Stalls
+
+def pytest_configure(config):
+    config.pluginmanager.register(Stalls(config, limit={limit}))
+"""
+DEAF = """
+import os, signal, subprocess
+
+def test_short():
+    pass
+
+def test_waits_for_ever():
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGALRM, signal.SIGINT, signal.SIGTERM])
+    open("begun", "w").close()
+    subprocess.Popen(["cat"], stdin=subprocess.PIPE).wait()
+
+def test_behind_it():
+    pass
 """
 
 
@@ -57,3 +82,41 @@ def test_a_process_that_ends_early_leaves_nothing(hears: str, monkeypatch: pytes
         if hears == "deaf":
             assert other.poll() is None
             other.kill()
+
+
+def suite(place: Path, limit: float, *options: str) -> subprocess.Popen[str]:
+    """A suite of its own that hangs; in a worker its test hears no signal."""
+    (place / "conftest.py").write_text(STALLING.format(limit=limit))
+    (place / "test_deaf.py").write_text(DEAF)
+    (place / "pytest.ini").write_text("[pytest]\n")
+    kept = {name: value for name, value in os.environ.items() if "PYTEST" not in name and name != labs.RUN}
+    return subprocess.Popen(
+        [sys.executable, "-m", "pytest", *options], cwd=place, text=True,
+        env={**kept, "PYTHONPATH": str(TESTS.parent), "TMPDIR": str(place)},
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+
+
+def test_a_run_in_which_nothing_goes_on_ends_and_says_where_it_stands(tmp_path: Path) -> None:
+    with suite(tmp_path, 3, "-n1", "--dist=loadfile") as process:
+        told, _ = process.communicate(timeout=120)
+    assert process.returncode == pytest.ExitCode.INTERRUPTED, told
+    _, _, under_way = told.partition("under way when the run was ended")
+    assert "No test was begun for 3 s in [" in under_way, told
+    assert "test_deaf.py::test_waits_for_ever\n" in under_way
+    assert re.search(r'test_deaf.py", line \d+ in test_waits_for_ever\n', under_way), told
+    assert re.search(r"process \d+ of \d+, S \w+: cat ", under_way), told
+    assert not list(tmp_path.glob("djops-stalls-*"))
+
+
+def test_a_run_that_is_ended_says_where_it_stands(tmp_path: Path) -> None:
+    with suite(tmp_path, 900, "-p", "no:xdist") as process:
+        until = time.monotonic() + 120
+        while not (tmp_path / "begun").exists():
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        told, _ = process.communicate(timeout=120)
+    _, _, under_way = told.partition("under way when the run was ended")
+    assert re.search(r"process \d+, for \d+ s: test_deaf.py::test_waits_for_ever\n", under_way), told
+    assert not list(tmp_path.glob("djops-stalls-*"))
