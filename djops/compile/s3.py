@@ -36,12 +36,14 @@ class IamUser:
         keys: Access keys by id; the value tells whether the key is active.
         attached: ARNs of managed policies attached.
         groups: Names of groups joined.
+        boundary: ARN of the permissions boundary, the most that the user may ever do; empty for none.
     """
 
     policies: Mapping[str, Document] = field(default_factory=dict)
     keys: Mapping[str, bool] = field(default_factory=dict)
     attached: tuple[str, ...] = ()
     groups: tuple[str, ...] = ()
+    boundary: str = ""
 
 
 @dataclass(frozen=True)
@@ -119,7 +121,7 @@ def managed_arn(project: str, account: str, name: str, number: int) -> str:
     return f"arn:aws:iam::{account}:policy{iam_path(project)}djops-{project}-{name}-{number}"
 
 
-def compile_s3(project: Project, rights: Rights, account: str = "") -> S3State:
+def compile_s3(project: Project, rights: Rights, account: str = "", boundary: str = "") -> S3State:
     """Compile rights to what the S3 server should hold.
 
     Args:
@@ -127,6 +129,8 @@ def compile_s3(project: Project, rights: Rights, account: str = "") -> S3State:
         rights: The compiled rights.
         account: Id of the account that the users belong to, which tells how large policies may be, and
             whether buckets refuse what comes without TLS.
+        boundary: ARN of the permissions boundary of every user; empty where the server, or whoever set it
+            up, has none, and boundaries that are there are left alone.
 
     Returns:
         One user with its policies for each principal, none without stores; and the buckets.
@@ -150,7 +154,7 @@ def compile_s3(project: Project, rights: Rights, account: str = "") -> S3State:
         own = {} if packed.inline is None else {POLICY_NAME: packed.inline}
         arns = [managed_arn(project.project, account, name, n + 1) for n in range(len(packed.managed))]
         managed |= {arn: ManagedPolicy(part) for arn, part in zip(arns, packed.managed, strict=True)}
-        users[name] = IamUser(own, attached=tuple(arns))
+        users[name] = IamUser(own, attached=tuple(arns), boundary=boundary)
     # Clients of a lab on one machine reach Ceph without TLS, so only AWS's buckets insist on it.
     closed = limits_of(account) is AWS
     buckets = {

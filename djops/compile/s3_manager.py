@@ -41,6 +41,8 @@ _USERS = (
     "iam:PutUserPolicy",
     "iam:UpdateAccessKey",
 )
+# What gives a user rights: with a boundary, allowed for users that have it and for nobody else.
+_BOUND = ("iam:AttachUserPolicy", "iam:CreateUser", "iam:PutUserPolicy")
 # What `djops verify` looks at: everybody's policies, whoever made them.
 _LOOKS = (
     "iam:GetGroupPolicy",
@@ -84,17 +86,21 @@ _OBJECTS = ("s3:AbortMultipartUpload", "s3:GetObject", "s3:GetObjectVersion", "s
 _REMOVALS = ("s3:DeleteObject", "s3:DeleteObjectVersion")
 
 
-def manager_policy(project: str, account: str, buckets: Iterable[str]) -> Mapping[str, Any]:
+def manager_policy(
+    project: str, account: str, buckets: Iterable[str], boundary: str = ""
+) -> Mapping[str, Any]:
     """Render the policy of djops' own IAM user.
 
     Whoever may write policies of users and make keys for them can give himself every right in the
     account, where the server knows no permission boundaries (Ceph does not). So its key is to be
     guarded like the account's root key; the policy keeps djops from touching others by mistake.
+    With a boundary, whoever is made or given rights by that key has it, and cannot lose it again.
 
     Args:
         project: Users below its IAM path are djops' own.
         account: The account's id, as in ARNs.
         buckets: Buckets of the project's stores.
+        boundary: ARN of the permissions boundary that every user has; empty for none.
 
     Returns:
         An IAM policy document.
@@ -103,7 +109,7 @@ def manager_policy(project: str, account: str, buckets: Iterable[str]) -> Mappin
     scratch = iam_path(scratch_project(project, "*"))
     users = [f"arn:aws:iam::{account}:user{path}*" for path in (iam_path(project), scratch)]
     statements = [
-        _allow(_USERS, users),
+        *_users(users, boundary),
         _allow(_LOOKS, ["*"]),
         # Ceph asks for this one on the group, wherever the user is.
         _allow(("iam:RemoveUserFromGroup",), [f"arn:aws:iam::{account}:group/*"]),
@@ -115,6 +121,18 @@ def manager_policy(project: str, account: str, buckets: Iterable[str]) -> Mappin
         "Version": "2012-10-17",
         "Statement": [statement for statement in statements if statement["Resource"]],
     }
+
+
+def _users(users: list[str], boundary: str) -> list[dict[str, Any]]:
+    if not boundary:
+        return [_allow(_USERS, users)]
+    bound = {"Condition": {"StringEquals": {"iam:PermissionsBoundary": boundary}}}
+    # Deletions and keys give nothing, and IAM knows no such condition for keys.
+    return [
+        _allow((one for one in _USERS if one not in _BOUND), users),
+        _allow((*_BOUND, "iam:PutUserPermissionsBoundary"), users) | bound,
+        {"Effect": "Deny", "Action": ["iam:DeleteUserPermissionsBoundary"], "Resource": ["*"]},
+    ]
 
 
 def managed_policy(project: str, account: str) -> Mapping[str, Any]:

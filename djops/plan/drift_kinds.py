@@ -61,6 +61,7 @@ class DriftKind(enum.StrEnum):
     EXTRA_POLICY = "extra policy"
     MISSING_POLICY = "missing policy"
     FOREIGN_GROUP = "foreign group"
+    BOUNDARY = "changed boundary"
     EXTRA_KEY = "extra access key"
     LOST_KEY = "lost access key"
     BUCKET_POLICY = "bucket policy"
@@ -124,6 +125,7 @@ MEANINGS: Mapping[DriftKind, str] = {
     DriftKind.EXTRA_POLICY: "a user has a second policy, its own or a managed one",
     DriftKind.MISSING_POLICY: "a user has no policy",
     DriftKind.FOREIGN_GROUP: "a user is in a group; djops puts nobody into groups",
+    DriftKind.BOUNDARY: "a user has no permissions boundary, or another one than djops gives",
     DriftKind.EXTRA_KEY: "a user has an access key that the secrets server does not keep",
     DriftKind.LOST_KEY: "the kept access key is gone, or switched off",
     DriftKind.BUCKET_POLICY: "a bucket has a policy of its own, which may open it to anybody; or on AWS none",
@@ -189,6 +191,7 @@ REMEDIES: Mapping[DriftKind, str] = {
     DriftKind.EXTRA_POLICY: "it is deleted or detached",
     DriftKind.MISSING_POLICY: "the policy is put again",
     DriftKind.FOREIGN_GROUP: "the user is taken out of it",
+    DriftKind.BOUNDARY: "the boundary is set",
     DriftKind.EXTRA_KEY: "it is deleted",
     DriftKind.LOST_KEY: "a new key is made, and kept at the secrets server",
     DriftKind.BUCKET_POLICY: "it is deleted; on AWS one that refuses requests without TLS takes its place",

@@ -15,6 +15,7 @@ from djops.plan.s3_changes import (
     Detach,
     ProtectBucket,
     PutPolicy,
+    SetBoundary,
     canonical,
     same_policy,
 )
@@ -60,6 +61,8 @@ def _name_one(change: Change, sight: Sight, book: Book) -> None:
             book.add(DriftKind.EXTRA_POLICY, "s3", name, f"policy {arn}", change)
         case Detach(name=name, group=group):
             book.add(DriftKind.FOREIGN_GROUP, "s3", name, f"member of {group}", change)
+        case SetBoundary(name=name, found=found):
+            book.add(DriftKind.BOUNDARY, "s3", name, found or "none", change)
         case PutPolicy():
             _name_policy(change, sight, book)
         case PutManagedPolicy(name=name, found=None) | Attach(name=name):

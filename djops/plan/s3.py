@@ -17,6 +17,7 @@ from djops.plan.s3_changes import (
     Detach,
     ProtectBucket,
     PutPolicy,
+    SetBoundary,
     canonical,
     held_keys,
     same_protection,
@@ -24,6 +25,8 @@ from djops.plan.s3_changes import (
 from djops.plan.s3_managed import ONE_POLICY, orphans, repack
 
 NO_GROUPS = ("djops puts nobody into groups",)
+
+BOUND = ("nobody whom djops makes may ever do more than that",)
 
 
 def diff_s3(
@@ -56,8 +59,11 @@ def diff_s3(
         there = found.users.get(name)
         reasons = why.get(name) or ("it has no grant",)
         if there is None:
-            changes.append(CreatePrincipal(name=name, path=iam_path(project), why=reasons))
-            there = IamUser()
+            made = CreatePrincipal(name=name, path=iam_path(project), boundary=user.boundary, why=reasons)
+            changes.append(made)
+            there = IamUser(boundary=user.boundary)
+        elif user.boundary and user.boundary != there.boundary:
+            changes.append(SetBoundary(name=name, found=there.boundary, wanted=user.boundary, why=BOUND))
         if user.attached or found.managed.keys() & set(there.attached):
             changes += repack(name, wanted, found, reasons)
             changes += [Detach(name=name, group=one, why=NO_GROUPS) for one in there.groups]

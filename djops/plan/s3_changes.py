@@ -158,21 +158,59 @@ class S3Change(Change):
 
 @dataclass(frozen=True, kw_only=True)
 class CreatePrincipal(S3Change):
-    """Make an IAM user below the project's path."""
+    """Make an IAM user below the project's path.
+
+    Attributes:
+        boundary: ARN of its permissions boundary; empty for none.
+    """
 
     name: str
     path: str
+    boundary: str = ""
 
     def _tell(self) -> Told:
         return Told(f"user {self.name}", "", "created", Risk.KEEPS, Phase.PREPARE)
 
     def operations(self) -> tuple[Operation, ...]:
         """Return one CreateUser."""
-        return (AwsCall("iam", "CreateUser", {"UserName": self.name, "Path": self.path}),)
+        bound = {"PermissionsBoundary": self.boundary} if self.boundary else {}
+        return (AwsCall("iam", "CreateUser", {"UserName": self.name, "Path": self.path, **bound}),)
 
     def reverse(self) -> Change:
         """Return the deletion."""
-        return DeletePrincipal(name=self.name, path=self.path, user=IamUser(), why=self.why)
+        user = IamUser(boundary=self.boundary)
+        return DeletePrincipal(name=self.name, path=self.path, user=user, why=self.why)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SetBoundary(S3Change):
+    """Give a user its permissions boundary, without which djops' key may not give it any right.
+
+    Attributes:
+        found: ARN of the boundary that it has; empty for none.
+        wanted: ARN of the one that it shall have; empty for none.
+    """
+
+    name: str
+    found: str
+    wanted: str
+
+    def _tell(self) -> Told:
+        risk = Risk.WIDENS if self.found else Risk.NARROWS
+        # First, whatever it does: until then the server lets djops narrow nothing either.
+        return Told(f"boundary of {self.name}", self.found, self.wanted, risk, Phase.ADOPT)
+
+    def operations(self) -> tuple[Operation, ...]:
+        """Return one PutUserPermissionsBoundary or DeleteUserPermissionsBoundary."""
+        who = {"UserName": self.name}
+        if not self.wanted:
+            return (AwsCall("iam", "DeleteUserPermissionsBoundary", who, missing_is_done=True),)
+        put = {**who, "PermissionsBoundary": self.wanted}
+        return (AwsCall("iam", "PutUserPermissionsBoundary", put),)
+
+    def reverse(self) -> Change:
+        """Return the way back, which an administrator alone may go."""
+        return SetBoundary(name=self.name, found=self.wanted, wanted=self.found, why=self.why)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -202,7 +240,7 @@ class DeletePrincipal(S3Change):
 
     def reverse(self) -> Change:
         """Return the creation."""
-        return CreatePrincipal(name=self.name, path=self.path, why=self.why)
+        return CreatePrincipal(name=self.name, path=self.path, boundary=self.user.boundary, why=self.why)
 
 
 @dataclass(frozen=True, kw_only=True)

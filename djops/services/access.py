@@ -181,7 +181,12 @@ class Compiled:
 
 
 def compile_all(
-    wanted: Wanted, environment: str, graph: PipelineGraph, inventory: Inventory, account: str = ""
+    wanted: Wanted,
+    environment: str,
+    graph: PipelineGraph,
+    inventory: Inventory,
+    account: str = "",
+    boundary: str = "",
 ) -> Compiled:
     """Compile what is wanted to what each server should hold.
 
@@ -191,6 +196,7 @@ def compile_all(
         graph: The pipeline as code, project file and database tell it.
         inventory: The tables that exist.
         account: Id of the object store's account, which tells how large policies may be there.
+        boundary: As for :func:`djops.compile.s3.compile_s3`.
 
     Raises:
         PipelineError: ``E_CYCLE`` when schemas depend on each other in a circle.
@@ -206,7 +212,7 @@ def compile_all(
         graph,
         rights,
         replace(mysql, events=compile_deadlines(project, rights, host)),
-        compile_s3(project, rights, account),
+        compile_s3(project, rights, account, boundary),
         replace(compile_vault(project, rights), settings=machines.compiled(project, environment)),
     )
 
@@ -238,7 +244,14 @@ def stand(servers: Servers, wanted: Wanted) -> Standing:
     """
     found = _read(servers, wanted)
     graph = whole_graph(wanted.graph, found.pipeline)
-    compiled = compile_all(wanted, servers.site.environment, graph, found.inventory, found.s3.account)
+    compiled = compile_all(
+        wanted,
+        servers.site.environment,
+        graph,
+        found.inventory,
+        found.s3.account,
+        servers.site.boundary,
+    )
     return Standing(
         compiled, found, what_is_over(wanted, servers.site.environment, compiled, found.inventory)
     )

@@ -282,8 +282,12 @@ def up(ready: Prepared, *, progress: Progress | None = None, reason: str = "") -
         EngineError: Something failed; the next call goes on from there.
     """
     cloud, began = ready.cloud, time.monotonic()
-    if ready.plan.is_empty and cloudfile.read(cloud.directory) is not None:
-        return CloudUp(ready.plan, cloud.stack.outputs(), time.monotonic() - began)
+    if ready.plan.is_empty and (known := cloudfile.read(cloud.directory)) is not None:
+        outputs = cloud.stack.outputs()
+        # What another machine brought up since has outputs that this one does not know yet.
+        if known != (there := cloudfile.from_outputs(outputs, cloud.env.region or "")):
+            cloudfile.write(cloud.directory, there)
+        return CloudUp(ready.plan, outputs, time.monotonic() - began)
     with _shown(progress or Silent()) as hear:
         outputs = cloud.stack.up(hear, refresh=ready.refresh)
     ready.settle()

@@ -36,6 +36,7 @@ class Site:
         lab: The directory of djops' own state: lock, journal.
         s3_root: The object store as its account's root, where djops runs the server itself.
         part_of: The project in whose journal it is recorded, for a test with a project of its own.
+        boundary: ARN of the permissions boundary of everybody's user at the object store; empty for none.
     """
 
     project: Project
@@ -49,6 +50,7 @@ class Site:
     lab: Path
     s3_root: S3Connection | None = None
     part_of: str = ""
+    boundary: str = ""
 
 
 def choose_environment(project: Project, name: str | None) -> str:
@@ -322,4 +324,5 @@ def _open_cloud(project_file: Path, name: str) -> Site:
         secrets=cloud_secrets(project_file, name, env, place),
         mysql_root=None,
         lab=directory,
+        boundary=known.people_boundary,
     )

@@ -33,6 +33,8 @@ class CloudFile:
         buckets: The buckets.
         access_manager: The IAM user that djops works as.
         gate: The instance that tunnels go through.
+        people_boundary: ARN of the permissions boundary of everybody's IAM user; empty where the stack is of
+            a time before there was one.
     """
 
     region: str
@@ -45,6 +47,7 @@ class CloudFile:
     buckets: tuple[str, ...]
     access_manager: str
     gate: str
+    people_boundary: str = ""
 
 
 def from_outputs(outputs: Mapping[str, Any], region: str) -> CloudFile:
@@ -66,6 +69,7 @@ def from_outputs(outputs: Mapping[str, Any], region: str) -> CloudFile:
         buckets=tuple(str(name) for name in outputs.get("buckets") or ()),
         access_manager=str(outputs.get("accessManager") or ""),
         gate=str(outputs.get("gate") or ""),
+        people_boundary=str(outputs.get("peopleBoundary") or ""),
     )
 
 

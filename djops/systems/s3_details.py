@@ -68,6 +68,7 @@ def _user(found: Mapping[str, Any]) -> IamUser:
         policies={one["PolicyName"]: as_document(one["PolicyDocument"]) for one in found["UserPolicyList"]},
         attached=tuple(one["PolicyArn"] for one in found["AttachedManagedPolicies"]),
         groups=tuple(found["GroupList"]),
+        boundary=str(found.get("PermissionsBoundary", {}).get("PermissionsBoundaryArn", "")),
     )
 
 

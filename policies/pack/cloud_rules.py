@@ -195,7 +195,7 @@ def _no_stars(args: ResourceValidationArgs, report: ReportViolation) -> None:
         for action in [actions] if isinstance(actions, str) else actions:
             if one["Effect"] == "Allow" and "*" in action:
                 report(f"{action} allows more than is named", None)
-        if "NotAction" in one or "NotResource" in one:
+        if one["Effect"] == "Allow" and ("NotAction" in one or "NotResource" in one):
             report("say what is allowed, not what is not", None)
 
 

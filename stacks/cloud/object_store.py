@@ -10,7 +10,11 @@ from typing import Any
 import pulumi
 import pulumi_aws as aws
 
-from cloud import names, policies
+from cloud import policies
+
+
+_SYSTEM = "/djops-system/"
+"""The IAM path of what the access layer itself may not touch."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,6 @@ class ObjectStoreArgs:
         account: AWS account id.
         region: AWS region.
         project: The project's name, part of the IAM paths.
-        environment: The stage, part of the names that an account has only once.
         buckets: The buckets.
         key_arn: KMS key for objects.
         log_bucket: Name of the bucket for access logs.
@@ -52,7 +55,6 @@ class ObjectStoreArgs:
     account: str
     region: str
     project: str
-    environment: str
     buckets: Sequence[BucketArgs]
     key_arn: pulumi.Input[str]
     log_bucket: str
@@ -63,7 +65,8 @@ class ObjectStoreArgs:
 class ObjectStore(pulumi.ComponentResource):
     """The buckets, the bucket of their access logs, and the identity that the access layer works as.
 
-    Outputs: ``names``, ``manager`` (an IAM user without a key: whoever sets up the access layer makes one).
+    Outputs: ``names``, ``manager`` (an IAM user without a key: whoever sets up the access layer makes one),
+    ``boundary`` (ARN of the policy that bounds every user of the access layer's making).
     """
 
     def __init__(self, name: str, args: ObjectStoreArgs, opts: pulumi.ResourceOptions | None = None) -> None:
@@ -77,8 +80,11 @@ class ObjectStore(pulumi.ComponentResource):
             self._bucket(bucket, logs)
         if logs is not None and args.audit:
             self._trail(logs)
+        self.boundary = self._boundary()
         self.manager = self._manager()
-        self.register_outputs({"names": self.names, "manager": self.manager.name})
+        self.register_outputs(
+            {"names": self.names, "manager": self.manager.name, "boundary": self.boundary.arn}
+        )
 
     def _bucket(self, args: BucketArgs, logs: aws.s3.Bucket | None) -> None:
         name = args.name
@@ -224,14 +230,23 @@ class ObjectStore(pulumi.ComponentResource):
             opts=pulumi.ResourceOptions(parent=self, depends_on=[self.log_policy]),
         )
 
+    def _boundary(self) -> aws.iam.Policy:
+        """Make the boundary of the people's users, outside of the path whose policies the manager writes."""
+        return aws.iam.Policy(
+            "people-boundary",
+            name=f"djops-people-{self.args.project}",
+            path=_SYSTEM,
+            policy=json.dumps(policies.people_boundary(self.names)),
+            opts=self.mine,
+        )
+
     def _manager(self) -> aws.iam.User:
         """Make the access layer's user; what it may do is its boundary, the most it may ever do."""
-        path = "/djops-system/"
-        name = names.manager_name(self.args.project, self.args.environment)
-        may = policies.access_manager(self.args.project, self.args.account, self.names)
-        policy = aws.iam.Policy(
-            "access-manager", name=name, path=path, policy=json.dumps(may), opts=self.mine
+        path, name, args = _SYSTEM, f"djops-manager-{self.args.project}", self.args
+        may = self.boundary.arn.apply(
+            lambda arn: json.dumps(policies.access_manager(args.project, args.account, self.names, arn))
         )
+        policy = aws.iam.Policy("access-manager", name=name, path=path, policy=may, opts=self.mine)
         user = aws.iam.User(
             "access-manager", name=name, path=path, permissions_boundary=policy.arn, opts=self.mine
         )

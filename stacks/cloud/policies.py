@@ -197,17 +197,27 @@ def administrators(gate: str, region: str, account: str, secrets: Sequence[str])
     )
 
 
+def deny(actions: Iterable[str], resources: Sequence[str]) -> Document:
+    """Return a statement that refuses, whatever others allow."""
+    return {"Effect": "Deny", "Action": sorted(actions), "Resource": list(resources)}
+
+
 _USERS = (
-    "iam:AttachUserPolicy",
     "iam:CreateAccessKey",
-    "iam:CreateUser",
     "iam:DeleteAccessKey",
     "iam:DeleteUser",
     "iam:DeleteUserPolicy",
     "iam:DetachUserPolicy",
-    "iam:PutUserPolicy",
     "iam:UpdateAccessKey",
 )
+_GIVES = (
+    "iam:AttachUserPolicy",
+    "iam:CreateUser",
+    "iam:PutUserPermissionsBoundary",
+    "iam:PutUserPolicy",
+)
+_PERSONS_OBJECTS = ("s3:AbortMultipartUpload", "s3:DeleteObject", "s3:GetObject", "s3:PutObject")
+_PERSONS_BUCKETS = ("s3:GetBucketLocation", "s3:ListBucket")
 _LOOKS = (
     "iam:GetGroupPolicy",
     "iam:GetUser",
@@ -241,17 +251,35 @@ _BUCKETS = (
 )
 
 
-def access_manager(project: str, account: str, buckets: Sequence[str]) -> Document:
+def people_boundary(buckets: Sequence[str]) -> Document:
+    """The most that any user of the access layer's making may ever do: objects of the project's buckets.
+
+    Whatever else is refused outright, so that the policy of a bucket, which the access layer may write,
+    gives no more either: no old version is removed, no bucket's setting changed, and nothing of IAM.
+    """
+    names = sorted(set(buckets))
+    most = {"NotAction": sorted((*_PERSONS_OBJECTS, *_PERSONS_BUCKETS))}
+    return document(
+        allow(_PERSONS_OBJECTS, [f"arn:aws:s3:::{name}/*" for name in names]),
+        allow(_PERSONS_BUCKETS, [f"arn:aws:s3:::{name}" for name in names]),
+        {"Effect": "Deny", **most, "Resource": ["*"]},
+    )
+
+
+def access_manager(project: str, account: str, buckets: Sequence[str], boundary: str) -> Document:
     """The identity that the access layer works as: users below the project's path, the project's buckets.
 
-    The same as ``djops.compile.s3_manager`` asks for on every server, and on AWS besides; a test compares
-    them. It may touch neither itself nor this policy: both are below a path of their own.
+    It gives rights to users within the boundary alone, and takes the boundary from nobody. The same as
+    ``djops.compile.s3_manager`` asks for on every server, and on AWS besides; a test compares them. It may
+    touch neither itself nor this policy: both are below a path of their own.
     """
     scratch = f"{project[:17]}-smoke-*"
     users = [f"arn:aws:iam::{account}:user/djops/{name}/*" for name in (project, scratch)]
     names = sorted(set(buckets))
     return document(
         allow(_USERS, users),
+        allow(_GIVES, users, StringEquals={"iam:PermissionsBoundary": boundary}),
+        deny(["iam:DeleteUserPermissionsBoundary"], ["*"]),
         allow(_LOOKS, ["*"]),
         allow(["iam:RemoveUserFromGroup"], [f"arn:aws:iam::{account}:group/*"]),
         allow(_BUCKETS, [f"arn:aws:s3:::{name}" for name in names]),

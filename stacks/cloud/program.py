@@ -98,7 +98,6 @@ class _Program:
             account=self.account,
             region=settings.region,
             project=settings.project,
-            environment=settings.environment,
             buckets=settings.buckets,
             key_arn=self.keys.data_arn,
             log_bucket=f"{settings.name}-{self.account}-logs",
@@ -107,6 +106,7 @@ class _Program:
         made = ObjectStore("object-store", args, self.ours)
         pulumi.export("buckets", made.names)
         pulumi.export("accessManager", made.manager.name)
+        pulumi.export("peopleBoundary", made.boundary.arn)
 
     def _secrets(self) -> None:
         settings = self.settings

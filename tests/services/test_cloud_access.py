@@ -25,6 +25,7 @@ from djops.systems.mysql import Mysql
 from tests.conftest import LabUnderTest
 from tests.support.aws_double import AwsDouble, served
 from tests.support.cli import Run, invoke
+from tests.support.iam_boundaries import kept
 from tests.support.pulumi_engine import engine, use_engine
 from tests.support.repository import EPHYS, SESSION, repository
 from tests.support.stand_in import StandIn
@@ -99,7 +100,7 @@ def environment(owner: Site, folder: Path, arn: str) -> dict[str, Any]:
 def place(lab: LabUnderTest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     owner, folder = open_site(lab.project_file), tmp_path_factory.mktemp("cloud-access")
     password = passwords.generate()
-    with pytest.MonkeyPatch.context() as patch, mock_aws():
+    with pytest.MonkeyPatch.context() as patch, mock_aws(), kept():
         for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
             patch.setenv(name, "testing")
         patch.setattr(cloud_access, "grant_server", as_rds_gives)
@@ -149,6 +150,14 @@ def test_everything_runs_on_an_environment_in_the_cloud(place: Place) -> None:
     assert place.data("can", "ann", "insert", "cloudlab_ephys")["allowed"] is True
     users = boto3.client("iam").list_users(PathPrefix=f"/djops/{PROJECT}/")["Users"]
     assert len(users) == 1
+    iam, ann = boto3.client("iam"), users[0]["UserName"]
+    bound = iam.get_user(UserName=ann)["User"]["PermissionsBoundary"]["PermissionsBoundaryArn"]
+    assert bound == up["outputs"]["peopleBoundary"]
+    iam.delete_user_permissions_boundary(UserName=ann)
+    drifted = place.data("drift", status=2)["drift"]
+    assert ("changed boundary", ann) in {(one["kind"], one["object"]) for one in drifted}
+    assert place.data("apply", "--yes")["applied"] == 1
+    assert "PermissionsBoundary" in iam.get_user(UserName=ann)["User"]
     # The database's administrators stand in no project file, and another djops works on the same server.
     found = place.data("verify", "--static", status=2)
     assert {one["who"] for one in found["violations"]} <= {

@@ -10,11 +10,13 @@ import pytest
 from cloud import policies
 
 from djops.compile.packing import AWS, size
-from djops.compile.s3 import tls_only
+from djops.compile.s3 import compile_s3, tls_only
 from djops.compile.s3_manager import managed_policy, manager_policy
 from djops.proof.iam_reader import ANONYMOUS, IamReader
 from djops.proof.iam_state import BLOCKS, CatalogBucket, CatalogUser, IamCatalog
+from djops.systems.resources import load_roles
 from tests.support.cloud import ACCOUNT, FOLDERS, REGION, Declared
+from tests.support.projects import DEMO, compiled, pipeline, project
 
 KEYS = [
     *(f"{prefix}x/1" for prefix in (*FOLDERS["read"], *FOLDERS["write"])),
@@ -251,9 +253,102 @@ def test_the_access_manager_is_the_one_that_djops_asks_for(whole: Declared) -> N
     user = whole.of("iam.User")["access-manager"].inputs
     assert user["path"] == "/djops-system/"
     written = whole.documents("iam.Policy")["access-manager"]
-    asked = manager_policy("demo_lab", ACCOUNT, ["demo-raw", "demo-locked"])["Statement"]
+    asked = manager_policy("demo_lab", ACCOUNT, ["demo-raw", "demo-locked"], BOUNDARY)["Statement"]
     asked = [*asked, *managed_policy("demo_lab", ACCOUNT)["Statement"]]
     assert _normal(written) == _normal({"Statement": asked})
+
+
+BOUNDARY = _arn("iam", "people-boundary")
+OWN_OR_OTHER = {BOUNDARY: True, _arn("iam", "people-boundary2"): False, "": False}
+
+
+@pytest.mark.parametrize("gives", ["CreateUser", "PutUserPolicy", "AttachUserPolicy"])
+def test_the_access_manager_gives_rights_within_the_boundary_alone(gives: str, whole: Declared) -> None:
+    """What IAM puts into the key: the boundary that is asked for, or that the user has."""
+    document, ann = whole.documents("iam.Policy")["access-manager"], f"{PEOPLE}/demo_lab/ann"
+    for arn, may in OWN_OR_OTHER.items():
+        key: Any = {"iam:PermissionsBoundary": arn or []}
+        assert bool(_allowed(document, [f"iam:{gives}"], [ann], **key)) is may, arn
+        assert bool(_allowed(document, ["iam:PutUserPermissionsBoundary"], [ann], **key)) is may, arn
+    key = {"iam:PermissionsBoundary": BOUNDARY}
+    more = ["iam:DeleteUserPermissionsBoundary", "iam:CreatePolicyVersion", "iam:DeletePolicy"]
+    system = f"arn:aws:iam::{ACCOUNT}:policy/djops-system/djops-people-demo_lab"
+    assert not _allowed(document, more, [ann, system, BOUNDARY], **key)
+    wide = {**document, "Statement": [*document["Statement"], policies.allow(["iam:*"], ["*"])]}
+    assert not _allowed(wide, more[:1], [ann], **key), "an explicit refusal holds against everything"
+
+
+def test_the_boundary_is_where_the_access_manager_cannot_write(whole: Declared) -> None:
+    made = whole.of("iam.Policy")["people-boundary"].inputs
+    assert made["path"] == "/djops-system/" and made["name"].startswith("djops-people-demo_lab")
+    assert whole.outputs["peopleBoundary"] == BOUNDARY
+    assert size(whole.documents("iam.Policy")["people-boundary"]) <= AWS.managed
+
+
+def _bounded(own: Any, boundary: Any, bucket: Any = None) -> IamReader:
+    """A user of the access layer's making, within the boundary and on a bucket with a policy."""
+    arn = f"arn:aws:iam::{ACCOUNT}:user/djops/demo_lab/ann"
+    bound = BOUNDARY if boundary else ""
+    user = CatalogUser(arn, policies={"djops": own}, boundary=bound)
+    buckets = {name: CatalogBucket(bucket) for name in ("demo-raw", "papers")}
+    return IamReader(IamCatalog({"ann": user}, managed={BOUNDARY: boundary}, buckets=buckets), "aws")
+
+
+THE_MOST = {
+    "s3:AbortMultipartUpload",
+    "s3:DeleteObject",
+    "s3:GetBucketLocation",
+    "s3:GetObject",
+    "s3:ListBucket",
+    "s3:PutObject",
+}
+
+
+@pytest.mark.parametrize("in_bucket", [False, True], ids=["its own policy", "the bucket's policy"])
+def test_with_the_key_of_the_access_manager_nobody_gets_more_than_objects(
+    in_bucket: bool, whole: Declared
+) -> None:
+    """Everything is given to the user: what is left of it is the boundary, cell by cell."""
+    boundary = whole.documents("iam.Policy")["people-boundary"]
+    everything: Any = policies.document(policies.allow(["*"], ["*"]))
+    opened = {"Principal": {"AWS": f"arn:aws:iam::{ACCOUNT}:user/djops/demo_lab/ann"}}
+    of_bucket = policies.document(policies.allow(["s3:*"], [RAW, f"{RAW}/*"]) | opened)
+    reader = _bounded(everything, boundary, of_bucket if in_bucket else None)
+    free = _bounded(everything, None, of_bucket if in_bucket else None)
+    objects = {one for one in (*OBJECTS, *THE_MOST) if "Bucket" not in one}
+    buckets = {"s3:ListBucket", "s3:GetBucketLocation", "s3:PutBucketPolicy", "s3:DeleteBucket",
+               "s3:PutBucketVersioning", "s3:PutLifecycleConfiguration", "s3:CreateBucket"}  # fmt: skip
+    cells = {(one, f"{RAW}/a") for one in objects} | {(one, RAW) for one in buckets}
+    outside = {(one, place.replace("demo-raw", "papers")) for one, place in cells} | {
+        ("iam:CreateUser", "*"), ("iam:CreateAccessKey", f"{PEOPLE}/demo_lab/bob"), ("sts:AssumeRole", "*"),
+        ("secretsmanager:GetSecretValue", MASTER), ("kms:Decrypt", DATA), ("ssm:StartSession", "*"),
+    }  # fmt: skip
+    for action, place in cells | outside:
+        assert free.decide("ann", action, place).allowed or in_bucket
+        may = (action, place) in cells and action in THE_MOST
+        assert reader.decide("ann", action, place).allowed is may, (action, place)
+
+
+def test_the_boundary_takes_nothing_from_anybody_s_rights(whole: Declared) -> None:
+    boundary = whole.documents("iam.Policy")["people-boundary"]
+    roles = load_roles()
+    people = {name: [{"role": name, "on": "ephys"}] for name in roles.roles}
+    wanted = project(people, bucket="demo-raw")
+    state = compile_s3(wanted, compiled(wanted, pipeline(DEMO))[0], "RGW", BOUNDARY)
+    allowed = 0
+    for name, user in state.users.items():
+        assert user.boundary == BOUNDARY
+        document = user.policies["djops"]
+        bounded, free = _bounded(document, boundary), _bounded(document, None)
+        for one in document["Statement"]:
+            key = {"s3:prefix": one.get("Condition", {}).get("StringLike", {}).get("s3:prefix", ["x"])[0]}
+            for action in one["Action"]:
+                for place in one["Resource"]:
+                    asked = action, place.replace("*", "x"), key if action == "s3:ListBucket" else {}
+                    before = free.decide("ann", *asked).allowed
+                    assert bounded.decide("ann", *asked).allowed is before, (name, asked)
+                    allowed += before
+    assert allowed > 30
 
 
 def test_what_the_access_manager_may_do_is_the_most_it_may_ever_do(whole: Declared) -> None:
@@ -271,9 +366,11 @@ MANAGER: Mapping[tuple[str, ...], tuple[set[str], set[str]]] = {
     # Actions: where they are allowed, and where not.
     (
         "iam:CreateUser",
+        "iam:PutUserPermissionsBoundary",
         "iam:CreateAccessKey",
         "iam:PutUserPolicy",
         "iam:AttachUserPolicy",
+        "iam:DeleteUserPolicy",
         "iam:DeleteUser",
     ): (
         {f"{PEOPLE}/demo_lab/ann", f"{PEOPLE}/demo_lab-smoke-1a2b3c/x"},
@@ -289,7 +386,6 @@ MANAGER: Mapping[tuple[str, ...], tuple[set[str], set[str]]] = {
         {f"{PACKED}-system/djops-manager-demo_lab", f"{PACKED}/other_lab/x", f"{PACKED}/demo_lab2/x"},
     ),
     (
-        "iam:PutUserPermissionsBoundary",
         "iam:DeleteUserPermissionsBoundary",
         "iam:CreateRole",
         "iam:PassRole",
@@ -320,16 +416,16 @@ MANAGER: Mapping[tuple[str, ...], tuple[set[str], set[str]]] = {
 def test_the_access_manager_cell_by_cell(actions: tuple[str, ...], whole: Declared) -> None:
     may, must_not = MANAGER[actions]
     document = whole.documents("iam.Policy")["access-manager"]
-    found = _allowed(document, actions, may | must_not)
+    found = _allowed(document, actions, may | must_not, **{"iam:PermissionsBoundary": BOUNDARY})
     assert found == {(action, place) for action in actions for place in may}
 
 
 def _normal(document: Mapping[str, Any]) -> list[str]:
+    """Every right by itself, however they are grouped into statements."""
     return sorted(
-        json.dumps(
-            {**one, "Action": sorted(one["Action"]), "Resource": sorted(one["Resource"])}, sort_keys=True
-        )
+        json.dumps({**one, "Action": action, "Resource": sorted(one["Resource"])}, sort_keys=True)
         for one in document["Statement"]
+        for action in one["Action"]
     )
 
 
@@ -412,5 +508,7 @@ def test_no_policy_allows_everything(whole: Declared) -> None:
     for kind in ("iam.RolePolicy", "iam.GroupPolicy", "iam.Policy"):
         for name, document in whole.documents(kind).items():
             for one in document["Statement"]:
-                assert one["Effect"] == "Allow"
-                assert not any("*" in action for action in one["Action"]), (kind, name)
+                assert one["Effect"] in ("Allow", "Deny")
+                # A refusal of all but some is the narrowest there is.
+                named = one["NotAction"] if one["Effect"] == "Deny" and "NotAction" in one else one["Action"]
+                assert not any("*" in action for action in named), (kind, name)

@@ -12,12 +12,13 @@ from botocore.handlers import json_decode_policies
 from moto import mock_aws
 
 from djops.compile.s3 import POLICY_NAME, S3State, compile_s3
-from djops.plan.change import in_order
+from djops.plan.change import Change, in_order
 from djops.plan.operations import AwsCall, KeepKey
 from djops.plan.s3 import diff_s3
 from djops.plan.s3_changes import CreateKey
 from djops.systems.connections import S3Connection, Secret
 from djops.systems.s3 import S3
+from tests.support.iam_boundaries import kept
 from tests.support.projects import compiled, pipeline, project
 
 NAMES = [f"lab_ephys_{number:03}" for number in range(60)]
@@ -25,7 +26,7 @@ NAMES = [f"lab_ephys_{number:03}" for number in range(60)]
 
 @pytest.fixture
 def server() -> Iterator[S3]:
-    with mock_aws():
+    with mock_aws(), kept():
         s3 = S3(S3Connection("https://nowhere.test", "https://nowhere.test", "testing", Secret("testing")))
         keys = {"aws_access_key_id": "testing", "aws_secret_access_key": "testing"}
         s3._clients = {name: boto3.client(name, region_name="us-east-1", **keys) for name in ("iam", "s3")}  # type: ignore[call-overload]
@@ -34,22 +35,49 @@ def server() -> Iterator[S3]:
         yield s3
 
 
-def wanted_of(state: S3State, **people: list[str]) -> S3State:
+OBJECTS = (
+    '{"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "s3:GetObject", "Resource": "*"}]}'
+)
+
+
+def keeps(*people: str) -> dict[str, KeepKey]:
+    return {name: KeepKey(f"lab/people/{name}", ("main",)) for name in people}
+
+
+def _of_iam(change: Change) -> list[AwsCall]:
+    return [one for one in change.operations() if isinstance(one, AwsCall) and one.service == "iam"]
+
+
+def made(server: S3, wanted: S3State, people: set[str]) -> set[str]:
+    """Bring the server there, and return the actions that it took; keys are left out."""
+
+    def operations() -> list[AwsCall]:
+        changes = diff_s3("lab", wanted, server.read_state("lab", ["lab-data"]), keeps(*people), {}, {})
+        ordered = [one for one in in_order(changes) if not isinstance(one, CreateKey)]
+        return [one for change in ordered for one in _of_iam(change)]
+
+    sent = operations()
+    for one in sent:
+        server.call(one)
+    assert operations() == []
+    return {one.action for one in sent}
+
+
+def wanted_of(state: S3State, boundary: str = "", /, **people: list[str]) -> S3State:
     wanted = project({name: [{"role": "viewer", "on": on}] for name, on in people.items()})
     rights, _ = compiled(wanted, pipeline({name: [] for name in NAMES}))
-    return compile_s3(wanted, rights, state.account)
+    return compile_s3(wanted, rights, state.account, boundary)
 
 
 def apply(server: S3, **people: list[str]) -> tuple[list[str], S3State]:
     """Bring the server to what people shall have, and see that a second look finds nothing to do."""
     state = server.read_state("lab", ["lab-data"])
     wanted = wanted_of(state, **people)
-    keeps = {name: KeepKey(f"lab/people/{name}", ("main",)) for name in people}
 
     def changes_from(found: S3State) -> list[object]:
         return [
             change
-            for change in in_order(diff_s3("lab", wanted, found, keeps, {}, {}))
+            for change in in_order(diff_s3("lab", wanted, found, keeps(*people), {}, {}))
             if not isinstance(change, CreateKey)
         ]
 
@@ -76,6 +104,32 @@ def test_rights_move_into_managed_policies_and_back(server: S3) -> None:
     assert all("lab-alice" in arn for arn in state.managed)
     done, state = apply(server, bob=NAMES[:5])
     assert "DropManagedPolicy" in done and not state.managed and state.users.keys() == {"bob"}
+
+
+def test_everybody_is_made_within_the_boundary_and_brought_back_into_it(server: S3) -> None:
+    """What is sent, and in which order; moto does not judge it."""
+    made_of = [AwsCall("iam", "CreatePolicy", {"PolicyName": n, "PolicyDocument": OBJECTS}) for n in "ab"]
+    arns = [server.call(one)["Policy"]["Arn"] for one in made_of]
+    wanted = wanted_of(server.read_state("lab", []), arns[0], alice=NAMES[:5], bob=NAMES[:5])
+    assert made(server, wanted, {"alice", "bob"}) == {"CreateUser", "PutUserPolicy"}
+    users = server.read_state("lab", []).users
+    assert {user.boundary for user in users.values()} == {arns[0]}
+    catalog = server.read_catalog([])
+    assert catalog.users["alice"].boundary == arns[0] and catalog.managed[arns[0]] is not None
+
+    server.call(AwsCall("iam", "DeleteUserPermissionsBoundary", {"UserName": "alice"}))
+    server.call(
+        AwsCall("iam", "PutUserPermissionsBoundary", {"UserName": "bob", "PermissionsBoundary": arns[1]})
+    )
+    found = server.read_state("lab", [])
+    less = wanted_of(found, arns[0], alice=NAMES[:4], bob=NAMES[:5])
+    changes = in_order(diff_s3("lab", less, found, keeps("alice", "bob"), {}, {}))
+    told = [(change.object, change.before, str(change.risk)) for change in changes[:2]]
+    assert told == [("boundary of alice", "", "narrows"), ("boundary of bob", arns[1], "widens")]
+    assert [type(change).__name__ for change in changes[2:]].count("PutPolicy") == 1
+    assert made(server, less, {"alice", "bob"}) == {"PutUserPermissionsBoundary", "PutUserPolicy"}
+    # Without a boundary of djops' own, those of others are left alone.
+    assert made(server, wanted_of(found, alice=NAMES[:4], bob=NAMES[:5]), {"alice", "bob"}) == set()
 
 
 def test_the_whole_account_takes_one_request_besides_the_keys(server: S3) -> None:
