@@ -10,8 +10,7 @@ from typing import Any
 import pulumi
 import pulumi_aws as aws
 
-from cloud import policies
-
+from cloud import names, policies
 
 _SYSTEM = "/djops-system/"
 """The IAM path of what the access layer itself may not touch."""
@@ -45,6 +44,7 @@ class ObjectStoreArgs:
         account: AWS account id.
         region: AWS region.
         project: The project's name, part of the IAM paths.
+        environment: The stage, part of the names that an account has only once.
         buckets: The buckets.
         key_arn: KMS key for objects.
         log_bucket: Name of the bucket for access logs.
@@ -55,6 +55,7 @@ class ObjectStoreArgs:
     account: str
     region: str
     project: str
+    environment: str
     buckets: Sequence[BucketArgs]
     key_arn: pulumi.Input[str]
     log_bucket: str
@@ -234,7 +235,7 @@ class ObjectStore(pulumi.ComponentResource):
         """Make the boundary of the people's users, outside of the path whose policies the manager writes."""
         return aws.iam.Policy(
             "people-boundary",
-            name=f"djops-people-{self.args.project}",
+            name=names.people_name(self.args.project, self.args.environment),
             path=_SYSTEM,
             policy=json.dumps(policies.people_boundary(self.names)),
             opts=self.mine,
@@ -242,7 +243,7 @@ class ObjectStore(pulumi.ComponentResource):
 
     def _manager(self) -> aws.iam.User:
         """Make the access layer's user; what it may do is its boundary, the most it may ever do."""
-        path, name, args = _SYSTEM, f"djops-manager-{self.args.project}", self.args
+        path, name, args = _SYSTEM, names.manager_name(self.args.project, self.args.environment), self.args
         may = self.boundary.arn.apply(
             lambda arn: json.dumps(policies.access_manager(args.project, args.account, self.names, arn))
         )

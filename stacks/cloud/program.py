@@ -98,6 +98,7 @@ class _Program:
             account=self.account,
             region=settings.region,
             project=settings.project,
+            environment=settings.environment,
             buckets=settings.buckets,
             key_arn=self.keys.data_arn,
             log_bucket=f"{settings.name}-{self.account}-logs",
