@@ -54,6 +54,7 @@ def verdict_text(verdict: Verdict, *, coloured: bool = False) -> str:
         blocks.append(_violation(violation, coloured=coloured))
     notes = [f"not checked, {one.theorem}: {one.reason}" for one in verdict.unknown]
     notes += [f"note: {note}" for note in verdict.notes]
+    notes += [f"no finding: {who} is {what}" for who, what in verdict.administrators.items()]
     if notes:
         blocks.append("\n".join(printable(note) for note in notes))
     return "\n\n".join([*blocks, _summary(verdict)])

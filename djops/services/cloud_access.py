@@ -183,7 +183,7 @@ def _database(work: _SetUp, kept: Secrets, schemas: Iterable[str]) -> None:
             *grant_journal(account),
         ):
             server.query(statement)
-    write_json(place.mysql_manager, dict(password))
+    write_json(place.mysql_manager, {**password, "administrator": master.user})
 
 
 def _grant_server(server: Mysql, account: str) -> None:

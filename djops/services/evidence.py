@@ -13,7 +13,7 @@ from djops.compile.mysql import Inventory
 from djops.compile.mysql_state import AccountId, Edge, MysqlCatalog
 from djops.compile.rights import Right, Rights, compile_rights
 from djops.compile.s3 import iam_path
-from djops.compile.s3_manager import MANAGER, scratch_project
+from djops.compile.s3_manager import scratch_project
 from djops.compile.sql import quote_account
 from djops.errors import UndecidedError
 from djops.model.graph import PipelineGraph, TableName
@@ -34,6 +34,15 @@ from djops.systems.mysql_passwords import weak_passwords
 INNER = ("mysql.infoschema", "mysql.session", "mysql.sys")
 """Accounts that MySQL keeps for itself."""
 
+_RDS = (".rds.amazonaws.com", ".rds.amazonaws.com.cn")
+
+RDS_OWN = (
+    AccountId("rdsadmin", "localhost"),
+    AccountId("rdsrepladmin", "%"),
+    AccountId("rds_superuser_role", "%"),
+)
+"""Accounts that AWS keeps in every database of RDS, to run it; the last is a role of its administrator."""
+
 
 @dataclass(frozen=True)
 class Evidence:
@@ -52,6 +61,8 @@ class Evidence:
         accounts: Each principal's database account, whether it exists or not.
         keepers: Database accounts of the server itself and of djops, throw-away ones included.
         iam_keepers: IAM users that are djops' own.
+        administrators: Those of the keepers who administer a database that djops does not run, with what
+            they are, for people.
         site: Where all this is.
         inside: Schemas that people made in their sandboxes, each with its sandbox.
     """
@@ -70,6 +81,7 @@ class Evidence:
     iam_keepers: frozenset[str]
     site: Site
     inside: Mapping[str, str] = field(default_factory=dict)
+    administrators: Mapping[AccountId, str] = field(default_factory=dict)
     _readers: dict[str, Sequence[AccountId]] = field(default_factory=dict, repr=False)
 
     @property
@@ -203,6 +215,7 @@ def assemble(
         powers=powers,
         accounts={name: AccountId(name, host) for name in rights.principals},
         keepers=_keepers(site, catalog),
+        administrators=_administrators(site, catalog),
         iam_keepers=_iam_keepers(site, store),
         site=site,
         inside=inside,
@@ -329,13 +342,34 @@ def _keepers(site: Site, catalog: MysqlCatalog) -> frozenset[AccountId]:
         or account.user == site.mysql.user
         or (account.user == "root" and account.host in LOOPBACK)
         or (about.project or "").startswith(scratch)
-    ).union(stand_for_services(site.project, catalog), engines(site.project, catalog))
+    ).union(
+        stand_for_services(site.project, catalog),
+        engines(site.project, catalog),
+        _administrators(site, catalog),
+    )
+
+
+def _administrators(site: Site, catalog: MysqlCatalog) -> Mapping[AccountId, str]:
+    """Name those without whom a database in the cloud is not run: AWS itself, and its administrator.
+
+    They count by name and host: what somebody else calls the same at another host is somebody else's.
+    """
+    known: dict[AccountId, str] = {}
+    if site.administrator:
+        known[AccountId(site.administrator, "%")] = (
+            "the database's administrator, whom this environment names"
+        )
+    if site.mysql.host.endswith(_RDS):
+        known |= dict.fromkeys(RDS_OWN, "AWS' own account, which runs the database")
+    return {account: what for account, what in known.items() if account in catalog.accounts}
 
 
 def _iam_keepers(site: Site, store: IamCatalog | None) -> frozenset[str]:
     scratch = iam_path(scratch_project(site.project.project, "")).rstrip("/")
     users = {} if store is None else store.users
-    return frozenset({MANAGER, *(name for name, user in users.items() if f":user{scratch}" in user.arn)})
+    return frozenset(
+        {site.access_manager, *(name for name, user in users.items() if f":user{scratch}" in user.arn)}
+    )
 
 
 def ask_database(found: Evidence, account: AccountId, ask: MysqlAsk, *, unexpected: bool = True) -> Decision:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from djops.compile.s3_manager import MANAGER
 from djops.errors import DjopsError, UsageError
 from djops.model import loading
 from djops.model.nearest import advice
@@ -37,6 +38,9 @@ class Site:
         s3_root: The object store as its account's root, where djops runs the server itself.
         part_of: The project in whose journal it is recorded, for a test with a project of its own.
         boundary: ARN of the permissions boundary of everybody's user at the object store; empty for none.
+        administrator: The database's own administrator, in whose name djops' account was made; empty where
+            djops does not know him.
+        access_manager: The IAM user djops works as, where it is called otherwise than on other servers.
     """
 
     project: Project
@@ -51,6 +55,8 @@ class Site:
     s3_root: S3Connection | None = None
     part_of: str = ""
     boundary: str = ""
+    administrator: str = ""
+    access_manager: str = MANAGER
 
 
 def choose_environment(project: Project, name: str | None) -> str:
@@ -325,4 +331,6 @@ def _open_cloud(project_file: Path, name: str) -> Site:
         mysql_root=None,
         lab=directory,
         boundary=known.people_boundary,
+        administrator=str(manager.get("administrator", "")),
+        access_manager=known.access_manager,
     )

@@ -105,6 +105,7 @@ class Verdict:
         unknown: Theorems that could not be checked.
         notes: What else is worth knowing, such as rights that a twin could not be given.
         removed: Scratch schemas of killed runs that were removed first.
+        administrators: Accounts that may do nearly everything and are no findings, with what they are.
     """
 
     principals: tuple[str, ...]
@@ -117,6 +118,7 @@ class Verdict:
     unknown: tuple[Unknown, ...]
     notes: tuple[str, ...] = ()
     removed: tuple[str, ...] = ()
+    administrators: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def agrees(self) -> bool:
@@ -340,6 +342,7 @@ def compare(
         unknown=unknown,
         notes=tuple(tried.notes),
         removed=tried.removed,
+        administrators={str(one): what for one, what in sorted(found.administrators.items())},
     )
 
 

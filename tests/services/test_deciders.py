@@ -17,10 +17,12 @@ from djops.model.graph import PipelineGraph, TableName
 from djops.model.names import sandbox_stem
 from djops.model.project import Project, Sandboxes
 from djops.proof.iam_state import BLOCKS, CatalogBucket, CatalogUser, IamCatalog
+from djops.report.verify import verdict_text
 from djops.services import evidence, verify
 from djops.services.access import Wanted
 from djops.services.evidence import Evidence
 from djops.services.site import Site
+from djops.services.verify import Verdict
 from djops.systems.connections import MysqlConnection, S3Connection, Secret, SecretsConnection
 from tests.support.projects import STORABLE_NAMES, TODAY, peoples, pipelines, project
 
@@ -215,3 +217,51 @@ def test_what_a_trial_makes_is_no_violation() -> None:
 
 
 OPEN = {"open": {"Statement": [{"Effect": "Allow", "Action": "s3:*", "Resource": "*"}]}}
+
+
+MASTER, RDS = AccountId("djops_master"), "lab.abc123.eu-central-1.rds.amazonaws.com"
+EVERYTHING = frozenset({"SELECT", "INSERT", "UPDATE", "DELETE", "CREATE", "DROP", "ALTER", "CREATE USER"})
+
+
+def seen_in_the_cloud(*accounts: AccountId, host: str = RDS, administrator: str = MASTER.user) -> Verdict:
+    """Let accounts hold nearly everything on the whole server of an environment in the cloud."""
+    found = compiled(project({"ann": [{"role": "viewer", "on": "ephys"}]}), GRAPH)
+    catalog = found.mysql.catalog
+    more = replace(
+        catalog,
+        accounts={**catalog.accounts, **dict.fromkeys(accounts, Account(None, None))},
+        logins={**catalog.logins, **dict.fromkeys(accounts, Login(tls="ANY"))},
+        privileges={**catalog.privileges, **{Held(one, Scope("*")): EVERYTHING for one in accounts}},
+    )
+    mysql = replace(found.site.mysql, host=host)
+    site = replace(found.site, mysql=mysql, administrator=administrator)
+    store = found.s3.catalog if found.s3 else None
+    now = evidence.assemble(site, found.wanted, GRAPH, found.inventory, more, store)
+    return verify.compare(now, verify.Choice(), passwords=())
+
+
+def test_who_administers_a_database_in_the_cloud_is_told_and_is_no_finding() -> None:
+    verdict = seen_in_the_cloud(MASTER, *evidence.RDS_OWN)
+    assert verdict.agrees and set(verdict.administrators) == {str(one) for one in (MASTER, *evidence.RDS_OWN)}
+    told = verdict_text(verdict)
+    assert "no finding: djops_master is the database's administrator" in told
+    assert "no finding: rdsadmin@localhost is AWS' own account" in told
+
+
+@pytest.mark.parametrize(
+    ("account", "host", "administrator"),
+    [
+        (AccountId("eve"), RDS, MASTER.user),
+        (AccountId("djops_master", "10.%"), RDS, MASTER.user),
+        (AccountId("rdsadmin"), RDS, MASTER.user),
+        (AccountId("rdsadmin", "localhost"), "db.example.org", MASTER.user),
+        (AccountId("rdsadmin", "localhost"), "rds.amazonaws.com.example.org", MASTER.user),
+        (MASTER, RDS, ""),
+    ],
+    ids=str,
+)
+def test_whoever_else_holds_everything_is_a_finding(
+    account: AccountId, host: str, administrator: str
+) -> None:
+    verdict = seen_in_the_cloud(account, host=host, administrator=administrator)
+    assert account.user in {one.who for one in verdict.violations} and not verdict.administrators
