@@ -13,6 +13,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from djops.systems.process import reap
+
 SETTINGS, SECRETS = "datajoint.json", ".secrets"
 
 READ = re.compile(r"database\.(user|password)|stores\.[^.]+\.[^.]+")
@@ -122,8 +124,7 @@ def in_history(root: Path, secrets: Sequence[str]) -> tuple[str, ...]:
                 found.append(commit)
     finally:
         process.stdout.close()
-        process.kill()
-        process.wait()
+        reap(process)
     return tuple(found)
 
 

@@ -11,6 +11,7 @@ import contextlib
 import json
 import logging
 import os
+import select
 import ssl
 import subprocess
 import sys
@@ -30,6 +31,7 @@ from djops.model.nearest import advice
 from djops.model.project import Store
 from djops.systems.client_errors import explain_remote, explained
 from djops.systems.connections import MysqlConnection, Secret
+from djops.systems.process import reap
 
 RUNNER = Path(__file__).with_name("pipeline_runner.py")
 
@@ -37,6 +39,9 @@ _READ_BY_CLIENT = ("LIMIT", "WIDTH", "CHARSET", "SHOW_TUPLE_COUNT")
 """Variables without prefix that the client's display settings read; a word in ``LIMIT`` stops its import."""
 
 _CA_VARIABLE = "AWS_CA_BUNDLE"
+
+SILENT_SECONDS = 1800.0
+"""How long the pipeline's Python may say nothing: a module declares its tables, and the demo computes."""
 
 _environment = threading.RLock()
 
@@ -355,8 +360,7 @@ def run_pipeline(
         try:
             _converse(process, json.dumps(job), heard)
         finally:
-            process.kill()
-            process.wait()
+            reap(process)
         if process.returncode != 0:
             said.seek(0)
             raise _runner_failed(process.returncode, said.read())
@@ -381,12 +385,33 @@ def _converse(process: subprocess.Popen[str], job: str, heard: Callable[[str], N
     assert process.stdin is not None and process.stdout is not None  # noqa: S101  both are pipes
     with contextlib.suppress(BrokenPipeError), process.stdin:
         process.stdin.write(job)
-    for line in process.stdout:
-        answer = json.loads(line)
-        if answer["event"] == "error":
-            raise explain_remote(answer)
-        heard(answer["module"])
-    process.wait()
+    last = "it began"
+    try:
+        for line in _lines(process.stdout.fileno()):
+            answer = json.loads(line)
+            if answer["event"] == "error":
+                raise explain_remote(answer)
+            last = f"it imported {answer['module']}"
+            heard(answer["module"])
+        process.wait(SILENT_SECONDS)
+    except (TimeoutError, subprocess.TimeoutExpired):
+        raise ClientError(
+            f"the pipeline's Python was not heard of for {SILENT_SECONDS:.0f} s after {last}, and was ended",
+            hint="import the package by hand with the same Python; if it waits for the database, "
+            "`SHOW PROCESSLIST` there tells for what",
+        ) from None
+
+
+def _lines(handle: int) -> Iterator[bytes]:
+    """Yield lines as they come; a :class:`TimeoutError` when none does for too long."""
+    rest = b""
+    while select.select([handle], [], [], SILENT_SECONDS)[0]:
+        data = os.read(handle, 1 << 16)
+        *lines, rest = (rest + data).split(b"\n")
+        yield from lines
+        if not data:
+            return
+    raise TimeoutError
 
 
 def _runner_failed(status: int, said: str) -> ClientError:

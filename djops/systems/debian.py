@@ -36,6 +36,7 @@ _RECORD = "djops-prefix.json"
 _LONGEST_FETCH = 3600.0
 _INDEX_SECONDS = 3600.0
 _RECENT_SECONDS = 60.0
+_UNPACK_SECONDS = 900.0
 
 
 @dataclass(frozen=True)
@@ -285,13 +286,21 @@ def _unpack(name: str, wanted: Sequence[str], packages: Sequence[Package], step:
 
 def _extract(packages: Sequence[Package], into: Path) -> None:
     def extract(package: Package) -> None:
-        done = subprocess.run(
-            ["dpkg-deb", "--extract", str(roots().cache / package.file), str(into)],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        try:
+            done = subprocess.run(
+                ["dpkg-deb", "--extract", str(roots().cache / package.file), str(into)],
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=_UNPACK_SECONDS,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise InstallError(
+                f"{package.file} was not unpacked within {_UNPACK_SECONDS:.0f} s",
+                where=str(into),
+                hint="is the disk there, and does it write?",
+            ) from error
         if done.returncode != 0:
             if "No space left" in done.stderr:
                 require_space(into, package.size * 2 * _UNPACKED)

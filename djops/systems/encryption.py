@@ -11,6 +11,9 @@ from typing import Any
 from djops.errors import ConfigError, DjopsError, InstallError, UsageError
 
 AGE_HEAD = b"age-encryption.org/"
+_GPG_SECONDS = 300.0
+"""Its agent may ask somebody for a passphrase."""
+
 _FINGERPRINT = re.compile(r"(0x)?[0-9A-Fa-f]{40}")
 
 
@@ -152,7 +155,11 @@ def _gpg(arguments: list[str], data: bytes) -> subprocess.CompletedProcess[bytes
         raise InstallError("there is no gpg on PATH", hint="install GnuPG, or use an age key")
     # Through pipes only: neither a file nor the command line ever holds what is secret.
     command = [program, "--batch", "--no-tty", "--quiet", "--output", "-", *arguments]
-    return subprocess.run(command, input=data, capture_output=True, check=False)
+    try:
+        return subprocess.run(command, input=data, capture_output=True, check=False, timeout=_GPG_SECONDS)
+    except subprocess.TimeoutExpired:
+        silent = f"gpg: it did not end within {_GPG_SECONDS:.0f} s; does its agent wait for a passphrase?"
+        return subprocess.CompletedProcess(command, 124, b"", silent.encode())
 
 
 def _last_line(done: subprocess.CompletedProcess[bytes]) -> str:

@@ -14,11 +14,13 @@ import json
 import os
 import pwd
 import socket
+import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from djops.errors import LockedError
 from djops.model.journal import Draft, Entry, Event, Head, read_lines, seal
 from djops.systems.files import disk_errors
 
@@ -27,6 +29,8 @@ FILE = "journal.jsonl"
 
 CHAIN = "journal-chain.jsonl"
 """The chain, where there is no table."""
+
+_LOCK_SECONDS = 60.0
 
 
 def draft(command: str, event: Event, **told: str) -> Draft:
@@ -226,10 +230,26 @@ def _opened(path: Path) -> Iterator[int]:
     with disk_errors(path):
         handle = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX)
+            _take(handle, path)
             yield handle
         finally:
             os.close(handle)
+
+
+def _take(handle: int, path: Path) -> None:
+    """Lock a file that others hold for moments only."""
+    until = time.monotonic() + _LOCK_SECONDS
+    while True:
+        try:
+            return fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            if time.monotonic() > until:
+                raise LockedError(
+                    f"another process has held the journal for {_LOCK_SECONDS:.0f} s",
+                    where=str(path),
+                    hint=f"`fuser -v {path}` tells which",
+                ) from error
+        time.sleep(0.005)
 
 
 def _add(handle: int, text: str) -> None:

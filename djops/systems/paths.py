@@ -87,13 +87,17 @@ def server_account() -> Account:
     except KeyError:
         command = ["useradd", "--system", "--user-group", "--no-create-home", "--home-dir", "/nonexistent"]
         command += ["--shell", "/usr/sbin/nologin", SYSTEM_ACCOUNT]
-        made = subprocess.run(command, capture_output=True, text=True, check=False)
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+            said = done.stderr.strip()
+        except subprocess.TimeoutExpired:
+            said = "useradd did not end within 60 s"
         try:
             entry = pwd.getpwnam(SYSTEM_ACCOUNT)  # of two at once, the other may have made it
         except KeyError:
             raise InstallError(
                 f"root cannot run the servers itself, and the account {SYSTEM_ACCOUNT!r} could not be made: "
-                f"{made.stderr.strip()}",
+                f"{said}",
                 code="E_ACCOUNT",
                 hint=f"make it by hand: {' '.join(command)}",
             ) from None

@@ -16,6 +16,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from djops.errors import DjopsError
 from djops.systems.paths import Account
@@ -32,6 +33,7 @@ mv -f "$pid_file.$$" "$pid_file" || exit 125
 exec "$@"
 """
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+_REAP_SECONDS = 10.0
 _children: dict[int, subprocess.Popen[bytes]] = {}
 
 
@@ -141,12 +143,29 @@ def run(
         ) from error
     finally:
         if child.poll() is None:
-            child.kill()
-            child.communicate()
+            # What it started may hold its output open, and would be waited for.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGKILL)
+            reap(child)
         with contextlib.suppress(OSError):
             pid_file.unlink(missing_ok=True)
     text = [stream.decode(errors="replace") for stream in (out, err)]
     return subprocess.CompletedProcess([str(part) for part in argv], child.returncode, *text)
+
+
+def reap(child: subprocess.Popen[Any]) -> None:
+    """Kill a child and wait for it, but not for one that the kernel does not let go; close its pipes.
+
+    Args:
+        child: The child; it may have ended already.
+    """
+    child.kill()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        child.wait(_REAP_SECONDS)
+    for stream in (child.stdin, child.stdout, child.stderr):
+        with contextlib.suppress(OSError):
+            if stream is not None:
+                stream.close()
 
 
 def running_pid(pid_file: Path, account: Account) -> int | None:

@@ -426,14 +426,22 @@ def _complete(prefix: debian.Prefix) -> bool:
         return True
     for program in _RUN:
         asked = [*_command(prefix, program, "."), "--version"]
-        done = subprocess.run(
-            asked,
-            cwd=prefix.path,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            env=process.environment(Path("/")),
-            check=False,
-        )
+        try:
+            done = subprocess.run(
+                asked,
+                cwd=prefix.path,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                env=process.environment(Path("/")),
+                check=False,
+                timeout=_PATIENCE,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise InstallError(
+                f"{program} did not tell its version within {_PATIENCE:.0f} s",
+                where=str(prefix.path),
+                hint="is the disk there, and is the machine not overloaded?",
+            ) from error
         # 127 is the loader's own: a library was not found.
         if done.returncode == 127:
             return False

@@ -423,7 +423,11 @@ def _on_path() -> tuple[_Program | None, str | None]:
     if found is None:
         maria = shutil.which("mariadbd") or shutil.which("mariadbd", path="/usr/sbin")
         return None, _maria(maria) if maria else None
-    answer = subprocess.run([found, "--version"], capture_output=True, text=True, check=False).stdout
+    try:
+        asked = [found, "--version"]
+        answer = subprocess.run(asked, capture_output=True, text=True, check=False, timeout=60).stdout
+    except subprocess.TimeoutExpired:
+        return None, f"{found} does not tell its version"
     if "mariadb" in answer.lower():
         return None, _maria(found)
     match = re.search(r"Ver (\d+)\.(\d+)\.(\d+)", answer)
