@@ -38,7 +38,8 @@ from djops.compile.sql import quote_account, quote_identifier, schema_pattern
 from djops.model import loading
 from djops.plan.change import Change, Plan, in_order
 from djops.plan.mysql import diff_mysql
-from djops.plan.operations import AwsCall, KeepKey, Sql
+from djops.plan.mysql_changes import CreateAccount
+from djops.plan.operations import AwsCall, KeepKey
 from djops.plan.s3 import diff_s3
 from djops.services import access, applying, project, verify
 from djops.services.crew import Outcome
@@ -125,6 +126,32 @@ def writing(
     ]
 
 
+def removing(found: Consortium, servers: Servers, wanted: access.Wanted) -> Pair:
+    """Drop people with all that they hold, against a statement for each through the mysql client.
+
+    Args:
+        found: The consortium.
+        servers: Its servers, with nobody's rights; they are brought back to that.
+        wanted: What is wanted.
+    """
+    changes = from_empty(servers, wanted)[1]
+    everything = consortium.statements(changes, {})
+    making = _script(found.directory / "same.sql", (text for _, text in everything))
+    gone = [one.reverse() for one in changes if isinstance(one, CreateAccount)][:PRINCIPALS]
+    singly = (str(one) for change in gone for one in change.operations())
+    script = _script(found.directory / "gone.sql", singly)
+    seconds, floor = list[float](), list[float]()
+    for _ in range(FEW):
+        for times, work in (
+            (seconds, lambda: _send(servers, gone, {})),
+            (floor, lambda: consortium.pipe(servers, script)),
+        ):
+            consortium.pipe(servers, making)
+            times.append(timed(work))
+            consortium.empty_database(servers)
+    return Pair(f"drop {len(gone)} of {found.size}", "a DROP USER for each", seconds, floor, 0.6)
+
+
 def _script(path: Path, texts: Iterable[str]) -> Path:
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
         file.writelines(f"{text};\n" for text in texts)
@@ -142,11 +169,10 @@ def _send(servers: Servers, changes: Sequence[Change], passwords: Mapping[str, s
     with servers.changing("djops bench", 30):
         record = Record(servers.journal, Plan(tuple(changes)), servers.cause, "")
         recorded = timed(record.begin)
-        for number, change in enumerate(changes):
-            for operation in change.operations():
-                if isinstance(operation, Sql):
-                    applying.execute(servers, operation)
-            record.finished(number)
+        for statement, numbers in consortium.pieces(changes):
+            applying.execute(servers, statement)
+            for number in numbers:
+                record.finished(number)
             recorded += timed(record.pause)
         outcome = Outcome(done=[*range(len(changes))])
         return recorded + timed(lambda: record.end(outcome))
@@ -390,6 +416,7 @@ def measure(place: Path, people: int, schemas: int) -> Iterator[Pair | str]:
         yield compiling(found)
         with found.servers() as servers:
             yield from writing(found, servers, wanted)
+            yield removing(found, servers, wanted)
             yield storing(found, servers, wanted)
         djops(found.directory, os.environ, "apply", "--yes")
         yield compared(found.directory, os.environ, found.size)

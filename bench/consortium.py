@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -22,6 +23,7 @@ from djops.compile.sql import quote_account
 from djops.model.graph import TableName
 from djops.plan.change import Change, Plan
 from djops.plan.operations import SecretRef, Sql
+from djops.plan.schedule import schedule
 from djops.services import access, project
 from djops.services.servers import Servers
 from djops.systems.local.mysql import clients
@@ -141,6 +143,21 @@ class _Nowhere:
             services: Mapping[str, Any] = {}
 
 
+def pieces(changes: Sequence[Change]) -> Iterator[tuple[Sql, tuple[int, ...]]]:
+    """Yield the SQL of changes as an apply sends it, each with the numbers of the changes that it is about.
+
+    Args:
+        changes: The changes, in the order of the plan.
+    """
+    first = 0
+    for _, phase in groupby(changes, key=lambda change: change.phase):
+        together = tuple(phase)
+        for piece in schedule(together):
+            if isinstance(piece.operation, Sql):
+                yield piece.operation, tuple(first + number for number in piece.changes)
+        first += len(together)
+
+
 def statements(changes: Sequence[Change], passwords: dict[str, str]) -> list[tuple[Sql, str]]:
     """Return the SQL of changes, with its text as the server gets it.
 
@@ -152,9 +169,7 @@ def statements(changes: Sequence[Change], passwords: dict[str, str]) -> list[tup
     def reveal(reference: SecretRef) -> str:
         return passwords.setdefault(reference.path, secrets.token_urlsafe(18))
 
-    return [
-        (one, one.render(reveal)) for change in changes for one in change.operations() if isinstance(one, Sql)
-    ]
+    return [(one, one.render(reveal)) for one, _ in pieces(changes)]
 
 
 def pipe(servers: Servers, script: Path) -> None:

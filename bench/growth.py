@@ -64,8 +64,8 @@ def _measured(found: Consortium) -> _Work:
 def _line(found: Consortium, work: _Work) -> str:
     return (
         f"{found.size}: compile and plan {work.planning:.2f} s of work, parse the YAML {work.parsing:.2f} s "
-        f"({work.planning / work.parsing:.2f}); {work.statements:,} statements, {work.accounts:,} of them "
-        "accounts"
+        f"({work.planning / work.parsing:.2f}); {work.statements:,} statements, among others for "
+        f"{work.accounts:,} accounts"
     )
 
 

@@ -30,6 +30,14 @@ def test_twice_the_people_at_most_twice_the_statements(plans: dict[int, Plan]) -
     assert few < many <= 2 * few
 
 
+def test_what_is_measured_is_what_an_apply_sends(plans: dict[int, Plan]) -> None:
+    """Accounts that are alike share a statement, and each change is told once as done, with its last one."""
+    changes = mysql(plans[80])
+    sent = [*consortium.pieces(changes)]
+    assert sum("IDENTIFIED" in str(one) for one, _ in sent) == 2
+    assert sorted(number for _, numbers in sent for number in numbers) == [*range(len(changes))]
+
+
 def test_a_role_is_given_to_all_its_members_at_once(plans: dict[int, Plan]) -> None:
     roles = [
         sum(isinstance(one, GrantRole) and not one.inner for one in plan.changes) for plan in plans.values()
@@ -65,7 +73,7 @@ def test_growth_is_told_line_by_line(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(growth, "ROUNDS", 1)
     lines = list(growth.measure(tmp_path))
     assert [str(line).split(":")[0] for line in lines] == ["10 x 10", "20 x 10"]
-    assert "20 of them accounts" in str(lines[1])
+    assert "for 20 accounts" in str(lines[1])
     assert ["twice the people: work x" in str(line) for line in lines] == [False, True]
 
 

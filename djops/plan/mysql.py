@@ -188,7 +188,8 @@ def _account_changes(
         account = found.accounts[name]
         why = "no right uses it any more" if account.kind == "role" else "it is not in the project file"
         yield DropAccount(name=name, account=account, secret=reasons.secret_of.get(name.user, ""), why=(why,))
-    for name, account in sorted(wanted.accounts.items(), key=lambda item: (item[1].kind != "role", item[0])):
+    # Those of one kind in a row: they share a statement.
+    for name, account in sorted(wanted.accounts.items(), key=_roles_first):
         there = found.accounts.get(name)
         if account.kind == "role":
             if there is None:
@@ -200,6 +201,11 @@ def _account_changes(
             yield from _password_changes(name, account, there, reasons, known)
         if there is not None and _guard(there) != _guard(account):
             yield AlterAccount(name=name, found=there, wanted=account, why=("its protection was changed",))
+
+
+def _roles_first(item: tuple[AccountId, Account]) -> tuple[bool, str, AccountId]:
+    name, account = item
+    return account.kind != "role", str(account.kind), name
 
 
 def _password_changes(

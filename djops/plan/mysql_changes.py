@@ -81,7 +81,8 @@ class CreateRole(MysqlChange):
     def operations(self) -> tuple[Operation, ...]:
         """Return one CREATE USER."""
         attribute = _attribute(self.account)
-        return (Sql((f"CREATE USER {_quoted(self.role)} PASSWORD EXPIRE ACCOUNT LOCK {attribute}",)),)
+        frame = ("CREATE USER ", f" PASSWORD EXPIRE ACCOUNT LOCK {attribute}")
+        return (Sql((_quoted(self.role),), frame=frame),)
 
     def reverse(self) -> Change:
         """Return the drop."""
@@ -101,13 +102,13 @@ class CreateAccount(MysqlChange):
 
     def operations(self) -> tuple[Operation, ...]:
         """Keep the password first, so that no unknown password is ever in force."""
-        head = f"CREATE USER {_quoted(self.name)} IDENTIFIED WITH {self.account.plugin} BY "
-        tail = f" REQUIRE SSL WITH {_limit(self.account)} {_attribute(self.account)}"
+        head = f"{_quoted(self.name)} IDENTIFIED WITH {self.account.plugin} BY "
+        frame = ("CREATE USER ", f" REQUIRE SSL WITH {_limit(self.account)} {_attribute(self.account)}")
         if self.account.engine:
-            return (Sql((f"{head}RANDOM PASSWORD{tail}",)),)
+            return (Sql((f"{head}RANDOM PASSWORD",), frame=frame),)
         return (
             StorePassword(self.secret, self.name.user),
-            Sql((head, SecretRef(self.secret, PASSWORD_FIELD), tail)),
+            Sql((head, SecretRef(self.secret, PASSWORD_FIELD)), frame=frame),
             NotePassword(self.secret, self.name),
         )
 
@@ -170,7 +171,7 @@ class DropAccount(MysqlChange):
 
     def operations(self) -> tuple[Operation, ...]:
         """Return one DROP USER."""
-        return (Sql((f"DROP USER IF EXISTS {_quoted(self.name)}",)),)
+        return (Sql((_quoted(self.name),), frame=("DROP USER IF EXISTS ", "")),)
 
     def reverse(self) -> Change:
         """Return the creation."""
@@ -200,8 +201,8 @@ class AlterAccount(MysqlChange):
         """Return one ALTER USER."""
         tls = "SSL" if self.wanted.require_tls else "NONE"
         lock = "LOCK" if self.wanted.locked else "UNLOCK"
-        options = f"REQUIRE {tls} WITH {_limit(self.wanted)} ACCOUNT {lock} {_attribute(self.wanted)}"
-        return (Sql((f"ALTER USER {_quoted(self.name)} {options}",)),)
+        options = f" REQUIRE {tls} WITH {_limit(self.wanted)} ACCOUNT {lock} {_attribute(self.wanted)}"
+        return (Sql((_quoted(self.name),), frame=("ALTER USER ", options)),)
 
     def reverse(self) -> Change:
         """Return the opposite."""
@@ -319,10 +320,11 @@ class SetPassword(MysqlChange):
 
     def operations(self) -> tuple[Operation, ...]:
         """Keep first, then set, then note that it is set."""
-        head = f"ALTER USER {_quoted(self.name)} IDENTIFIED WITH {self.account.plugin} BY "
-        secret = SecretRef(self.secret, PASSWORD_FIELD)
-        alone = Sql((head, secret))
-        retained = Sql((head, secret, " RETAIN CURRENT PASSWORD"), instead=(EMPTY_PASSWORD, alone))
+        head = f"{_quoted(self.name)} IDENTIFIED WITH {self.account.plugin} BY "
+        secret, frame = SecretRef(self.secret, PASSWORD_FIELD), ("ALTER USER ", "")
+        alone = Sql((head, secret), frame=frame)
+        keeping = (head, secret, " RETAIN CURRENT PASSWORD")
+        retained = Sql(keeping, instead=(EMPTY_PASSWORD, alone), frame=frame)
         return (
             StorePassword(self.secret, self.name.user),
             retained if self.retain else alone,
@@ -344,11 +346,9 @@ class DiscardPassword(MysqlChange):
         return Told(f"account {self.name}", "an older password is valid too", "", Risk.NARROWS, Phase.PREPARE)
 
     def operations(self) -> tuple[Operation, ...]:
-        """Return one ALTER USER, and the end of the mark that let the password hold."""
-        return (
-            Sql((f"ALTER USER {_quoted(self.name)} DISCARD OLD PASSWORD",)),
-            Sql((f"ALTER USER {_quoted(self.name)} {_merged({'adopted': None})}",)),
-        )
+        """Return one ALTER USER, which takes the mark off as well that let the password hold."""
+        frame = ("ALTER USER ", f" {_merged({'adopted': None})}")
+        return (Sql((f"{_quoted(self.name)} DISCARD OLD PASSWORD",), frame=frame),)
 
     def reverse(self) -> Change:
         """Return itself: a discarded password cannot be had back."""
@@ -449,6 +449,8 @@ class RevokeAll(MysqlChange):
 
     It takes the right to make accounts and nothing else, so that it also reaches what djops' own account
     could not revoke singly: server-wide privileges, other schemas, patterns, routines (seen on MySQL 9.7).
+    All grantees of a plan lose it in the same statement: of two rows that match one schema, one hides the
+    other, and which one hangs on the session (docs/mysql-grants.md), so that no order of them is safe.
     """
 
     grantee: AccountId
@@ -460,7 +462,8 @@ class RevokeAll(MysqlChange):
 
     def operations(self) -> tuple[Operation, ...]:
         """Return one REVOKE."""
-        return (Sql((f"REVOKE ALL PRIVILEGES, GRANT OPTION FROM {_quoted(self.grantee)}",)),)
+        frame = ("REVOKE ALL PRIVILEGES, GRANT OPTION FROM ", "")
+        return (Sql((_quoted(self.grantee),), frame=frame, whole=True),)
 
     def reverse(self) -> Change:
         """Return itself: djops may not give back what it may not revoke singly."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -34,10 +34,15 @@ class Sql:
     Attributes:
         parts: Text, with references where a secret belongs.
         instead: A MySQL error number, and what to send when the server answers with it.
+        frame: What stands before and after the parts, where they are about one account of several that the
+            server would take in the same place; it then carries out all of the statement or nothing.
+        whole: Whether such statements are only ever sent as one, since it is not safe to stop between two.
     """
 
     parts: tuple[str | SecretRef, ...]
     instead: tuple[int, Sql] | None = None
+    frame: tuple[str, str] | None = None
+    whole: bool = False
 
     def render(self, reveal: Callable[[SecretRef], str]) -> str:
         """Return the statement as it is sent.
@@ -45,10 +50,25 @@ class Sql:
         Args:
             reveal: Looks a secret up.
         """
-        return "".join(part if isinstance(part, str) else quote_string(reveal(part)) for part in self.parts)
+        before, after = self.frame or ("", "")
+        parts = (part if isinstance(part, str) else quote_string(reveal(part)) for part in self.parts)
+        return before + "".join(parts) + after
 
     def __str__(self) -> str:
         return self.render(str)
+
+
+def joined(statements: Sequence[Sql]) -> Sql:
+    """Say statements about one account each in one that the server carries out as a whole or not at all.
+
+    Args:
+        statements: Statements with the same frame.
+    """
+    first, *others = statements
+    parts = [*first.parts]
+    for other in others:
+        parts += (", ", *other.parts)
+    return Sql(tuple(parts), frame=first.frame, whole=first.whole)
 
 
 @dataclass(frozen=True)

@@ -57,12 +57,12 @@ class RotatePassword(MysqlChange):
 
     def operations(self) -> tuple[Operation, ...]:
         """Note until when both hold, keep, set with a mark in the same statement, hand out, note."""
-        head = f"ALTER USER {quote_account(*self.name)} IDENTIFIED WITH {self.account.plugin} BY "
-        tail = f" RETAIN CURRENT PASSWORD {_mark(True)}"
+        head = f"{quote_account(*self.name)} IDENTIFIED WITH {self.account.plugin} BY "
+        parts = (head, SecretRef(self.secret, NEXT_FIELD), " RETAIN CURRENT PASSWORD")
         return (
             MarkSecret(self.secret, {UNTIL_FACT: self.until}),
             StorePassword(self.secret, self.name.user, NEXT_FIELD),
-            Sql((head, SecretRef(self.secret, NEXT_FIELD), tail)),
+            Sql(parts, frame=("ALTER USER ", f" {_mark(True)}")),
             KeepNextPassword(self.secret),
             NotePassword(self.secret, self.name),
         )
@@ -97,7 +97,8 @@ class FinishRotation(MysqlChange):
 
     def operations(self) -> tuple[Operation, ...]:
         """Return one ALTER USER, which takes the mark off as well."""
-        return (Sql((f"ALTER USER {quote_account(*self.name)} DISCARD OLD PASSWORD {_mark(None)}",)),)
+        parts = (f"{quote_account(*self.name)} DISCARD OLD PASSWORD",)
+        return (Sql(parts, frame=("ALTER USER ", f" {_mark(None)}")),)
 
     def reverse(self) -> Change:
         """Return itself: a discarded password cannot be had back."""

@@ -4,19 +4,29 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from djops.errors import DjopsError
+from djops.errors import AccessDeniedError, ApplyError, DjopsError
 from djops.plan.operations import Operation
 from djops.plan.schedule import Piece
 
 THREADS = 8
 """Requests to the object store and the secrets server that are under way at once."""
 
-AHEAD = 4 * THREADS
-"""Changes begun and not finished, for the database and for the others each: what a failure leaves open."""
+AHEAD = 8 * THREADS
+"""Changes begun and not finished, for the database and for the others each: what a failure leaves open.
+
+More than share one statement, so that the next ones' passwords are kept meanwhile.
+"""
+
+_SINGLY_SECONDS = 30
+"""How long accounts are tried one by one once one was refused: waiting is no account's fault."""
+
+_REFUSALS = (ApplyError, AccessDeniedError)
+"""What a server says that carried out nothing of a statement; it is there, and answers."""
 
 _LOOK = 0.25
 """Seconds between two looks at the clock while operations are under way."""
@@ -53,6 +63,14 @@ class Outcome:
         self.untouched += (first + number for number in other.untouched)
 
 
+@dataclass(frozen=True)
+class _Sent:
+    """What came of sending an operation: errors by change, and the changes for which it is done."""
+
+    errors: Mapping[int, BaseException] = field(default_factory=dict)
+    done: tuple[int, ...] = ()
+
+
 class Crew:
     """The threads; made once for a plan, started when there is work for them."""
 
@@ -86,6 +104,9 @@ def _work(jobs: queue.SimpleQueue[_Job]) -> None:
 class PhaseRun:
     """Carries out the changes of one phase.
 
+    Changes that share a statement are begun together. A statement about several accounts that the server
+    refuses did nothing, and is sent again for each by itself, so that one account holds up no other.
+
     On a failure no further change is begun, and those under way are carried on as far as they do not
     depend on what failed. The same on an interruption; at a second one, whatever is under way is left.
 
@@ -117,14 +138,19 @@ class PhaseRun:
         self._open = [len(piece.after) for piece in pieces]
         self._next: defaultdict[int, list[int]] = defaultdict(list)
         self._of: list[list[int]] = [[] for _ in range(count)]
+        self._mates: list[tuple[int, ...]] = [(number,) for number in range(count)]
         for number, piece in enumerate(pieces):
-            self._of[piece.change].append(number)
+            for change in piece.changes:
+                self._of[change].append(number)
+                self._mates[change] = max(self._mates[change], piece.changes, key=len)
             for before in piece.after:
                 self._next[before].append(number)
         self._left = [len(numbers) for numbers in self._of]
         self._admitted, self._begun = [False] * count, [False] * count
         mixed = [any(pieces[number].on_database for number in numbers) for numbers in self._of]
-        self._waiting = {kind: [i for i in range(count) if mixed[i] is kind][::-1] for kind in (True, False)}
+        self._waiting: dict[bool, list[tuple[int, ...]]] = {True: [], False: []}
+        for mates in reversed(dict.fromkeys(self._mates)):
+            self._waiting[mixed[mates[0]]].append(mates)
         self._kind, self._under_way = mixed, {True: 0, False: 0}
         self._queued = 0
         self._stopping = self._abandoned = self._over = False
@@ -173,13 +199,14 @@ class PhaseRun:
     def _admit(self) -> None:
         for kind, waiting in self._waiting.items():
             while waiting and not self._stopping and self._under_way[kind] < AHEAD:
-                change = waiting.pop()
-                self._admitted[change] = True
-                if not self._of[change]:
-                    self._end(change)
-                    continue
-                self._under_way[kind] += 1
-                for number in self._of[change]:
+                together = waiting.pop()
+                for change in together:
+                    self._admitted[change] = True
+                    if not self._of[change]:
+                        self._end(change)
+                        continue
+                    self._under_way[kind] += 1
+                for number in dict.fromkeys(number for change in together for number in self._of[change]):
                     if not self._open[number]:
                         self._enqueue(number)
 
@@ -190,23 +217,47 @@ class PhaseRun:
     def _do(self, number: int) -> None:
         piece = self._pieces[number]
         with self._turn:
-            dropped = self._abandoned or (self._stopping and not self._begun[piece.change])
-            self._begun[piece.change] |= not dropped
-        error: BaseException | None = None
-        if not dropped:
-            try:
-                self._send(piece.operation)
-                if piece.on_database:
-                    self._pause()
-            except BaseException as caught:
-                error = caught
+            begun = any(self._begun[change] for change in self._mates[piece.changes[0]])
+            dropped = self._abandoned or (self._stopping and not begun)
+            for change in piece.changes:
+                self._begun[change] |= not dropped
+        sent = _Sent() if dropped else self._sent(piece)
         with self._turn:
-            if error is not None:
-                self._fail(piece.change, error)
-            elif not dropped:
-                self._settle(number, piece.change)
+            for change, error in sent.errors.items():
+                self._fail(change, error)
+            self._settle(number, sent.done)
             self._queued -= 1
             self._look_whether_over()
+
+    def _sent(self, piece: Piece) -> _Sent:
+        try:
+            self._send(piece.operation)
+        except _REFUSALS as error:
+            return self._sent_singly(piece) if piece.singly else _Sent({piece.changes[0]: error})
+        except BaseException as error:
+            return _Sent({piece.changes[0]: error})
+        try:
+            if piece.on_database:
+                self._pause()
+        except BaseException as error:
+            return _Sent({piece.changes[0]: error}, piece.changes[1:])
+        return _Sent(done=piece.changes)
+
+    def _sent_singly(self, piece: Piece) -> _Sent:
+        errors: dict[int, BaseException] = {}
+        done: list[int] = []
+        until = time.monotonic() + _SINGLY_SECONDS
+        for change, operation in zip(piece.changes, piece.singly, strict=True):
+            if self._abandoned or (errors and time.monotonic() > until):
+                break
+            try:
+                self._send(operation)
+                done.append(change)
+            except BaseException as error:
+                errors[change] = error
+                if not isinstance(error, _REFUSALS):
+                    break
+        return _Sent(errors, tuple(done))
 
     def _fail(self, change: int, error: BaseException) -> None:
         self._stopping = True
@@ -217,16 +268,21 @@ class PhaseRun:
         else:
             self.crash, self._abandoned = self.crash or error, True
 
-    def _settle(self, number: int, change: int) -> None:
-        self._left[change] -= 1
+    def _settle(self, number: int, done: Sequence[int]) -> None:
+        whole = len(done) == len(self._pieces[number].changes)
+        for change in done:
+            self._left[change] -= 1
         for after in self._next[number]:
-            self._open[after] -= 1
-            if not self._open[after] and self._admitted[self._pieces[after].change]:
-                self._enqueue(after)
-        if not self._left[change]:
-            self._under_way[self._kind[change]] -= 1
-            self._end(change)
-            self._admit()
+            # What is left to do for those that went through may follow, but no later statement.
+            if whole or {*self._pieces[after].changes} <= {*done}:
+                self._open[after] -= 1
+                if not self._open[after] and self._admitted[self._pieces[after].changes[0]]:
+                    self._enqueue(after)
+        for change in done:
+            if not self._left[change]:
+                self._under_way[self._kind[change]] -= 1
+                self._end(change)
+        self._admit()
 
     def _end(self, change: int) -> None:
         self.outcome.done.append(change)

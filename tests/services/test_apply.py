@@ -10,7 +10,7 @@ import random
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -161,6 +161,50 @@ def test_what_somebody_did_elsewhere_is_found_and_mended(place: Place, kind: str
     assert not place.plan().is_empty
     place.bring_to(PEOPLE)
     place.login("ada")
+
+
+MANY = {f"many{number}": [{"role": "viewer", "on": "ephys"}] for number in range(4)}
+
+
+def statements(patch: pytest.MonkeyPatch, verb: str) -> list[str]:
+    """Note the statements of a kind from here on."""
+    found: list[str] = []
+    query = Mysql.query
+
+    def noting(mysql: Mysql, text: str, values: Sequence[Any] = ()) -> tuple[tuple[Any, ...], ...]:
+        if text.startswith(verb):
+            found.append(text)
+        return query(mysql, text, values)
+
+    patch.setattr(Mysql, "query", noting)
+    return found
+
+
+def test_who_comes_and_who_goes_at_once_shares_a_statement(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, dropped = statements(monkeypatch, "CREATE USER"), statements(monkeypatch, "DROP USER")
+    place.bring_to(MANY)
+    roles, people = made
+    assert "ephys:viewer" in roles and "IDENTIFIED" not in roles
+    assert people.count("IDENTIFIED") == len(MANY)
+    for who in MANY:
+        place.login(who)
+    place.bring_to({})
+    assert len(dropped) == 1 and all(f"'{who}'@'%'" in dropped[0] for who in MANY)
+
+
+def test_who_cannot_be_dropped_is_named_and_holds_up_no_other(place: Place) -> None:
+    place.bring_to(MANY)
+    by_root(place, "CREATE DATABASE of_many", "CREATE DEFINER = many2 VIEW of_many.v AS SELECT 1 AS x")
+    try:
+        with pytest.raises(DjopsError, match=r"account many2: no longer there: .*definer") as caught:
+            place.bring_to({})
+        assert "under way" not in caught.value.message
+        with access.Servers(place.site) as servers:
+            assert {name.user for name in servers.mysql.read_state().accounts} & MANY.keys() == {"many2"}
+    finally:
+        by_root(place, "DROP DATABASE of_many")
 
 
 def test_unmanaged_accounts_are_reported_and_left_alone(place: Place) -> None:

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from djops.compile.mysql_state import AccountId
-from djops.errors import ApplyError, DjopsError
+from djops.errors import ApplyError, DjopsError, ServerUnavailableError
 from djops.plan.change import Change, Phase, Risk, Told
 from djops.plan.operations import (
     AwsCall,
@@ -28,7 +28,7 @@ from djops.plan.operations import (
     StorePassword,
     VaultCall,
 )
-from djops.plan.schedule import schedule, touched
+from djops.plan.schedule import BATCH, schedule, touched
 from djops.services.crew import AHEAD, THREADS, Crew, PhaseRun
 
 
@@ -93,6 +93,7 @@ OPERATIONS = st.one_of(
     st.builds(StorePassword, st.sampled_from("abc"), st.just("user")),
     st.builds(lambda path: NotePassword(path, AccountId("user")), st.sampled_from("abc")),
     st.builds(lambda path: Sql(("SET ", SecretRef(path, "field"))), st.sampled_from("abc")),
+    st.builds(lambda path: Sql((path,), frame=("ALTER USER ", "")), st.sampled_from("abc")),
     st.builds(
         lambda n: AwsCall("iam", "CreateAccessKey", {"UserName": n}, KeepKey(n, ())), st.sampled_from("abc")
     ),
@@ -163,6 +164,89 @@ def test_passwords_are_kept_ahead_of_the_statements_that_need_them() -> None:
     assert [str(one) for one in book.sent if isinstance(one, Sql)] == [
         f"CREATE USER '<secret p{i}#f>'" for i in range(20)
     ]
+
+
+def making(name: str, tail: str = " REQUIRE SSL") -> Doing:
+    return doing(
+        StorePassword(name, name),
+        Sql((f"'{name}' BY ", SecretRef(name, "f")), frame=("CREATE USER ", tail)),
+        NotePassword(name, AccountId(name)),
+    )
+
+
+def dropping(name: str) -> Doing:
+    return doing(Sql((f"'{name}'",), frame=("DROP USER ", "")))
+
+
+def sql_of(book: Book) -> list[str]:
+    return [str(one) for one in book.sent if isinstance(one, Sql)]
+
+
+def test_changes_in_a_row_that_do_the_same_share_a_statement_once_all_their_passwords_are_kept() -> None:
+    book = Book(0.001)
+    outcome = run_of([making("a"), making("b"), making("c", " REQUIRE NONE"), dropping("d")], book).run()
+    assert sql_of(book) == [
+        "CREATE USER 'a' BY '<secret a#f>', 'b' BY '<secret b#f>' REQUIRE SSL",
+        "CREATE USER 'c' BY '<secret c#f>' REQUIRE NONE",
+        "DROP USER 'd'",
+    ]
+    assert sorted(outcome.done) == [0, 1, 2, 3]
+    told = [type(one).__name__ + str(getattr(one, "path", "")) for one in book.sent]
+    assert max(told.index("StorePassworda"), told.index("StorePasswordb")) < told.index("Sql")
+    assert told.index("Sql") < min(told.index("NotePassworda"), told.index("NotePasswordb"))
+
+
+def test_a_statement_takes_so_many_accounts_and_no_more() -> None:
+    book = Book()
+    count = 2 * BATCH + 1
+    outcome = run_of([making(f"u{n:03}") for n in range(count)], book).run()
+    assert [text.count("BY") for text in sql_of(book)] == [BATCH, BATCH, 1]
+    assert len(outcome.done) == count and book.sent == [*dict.fromkeys(book.sent)]
+
+
+def test_one_account_that_is_refused_holds_up_no_other_of_its_statement() -> None:
+    book = Book()
+
+    def send(operation: Operation) -> None:
+        book(operation)
+        if isinstance(operation, Sql) and "'u1'" in str(operation):
+            raise ApplyError("u1 is a definer")
+
+    changes = [*(making(f"u{n}") for n in range(3)), dropping("later"), doing(sql("GRANT"))]
+    outcome = run_of(changes, send).run()
+    assert [str(one).count("BY") for one in book.sent if isinstance(one, Sql)] == [3, 1, 1, 1]
+    assert sorted(outcome.done) == [0, 2]
+    assert {number: error.message for number, error in outcome.failed.items()} == {1: "u1 is a definer"}
+    assert outcome.untouched == [3, 4], "what stood behind it in the plan waits, as after any refusal"
+    assert not [one for one in book.sent if isinstance(one, NotePassword) and one.path == "u1"]
+
+
+def test_a_server_that_goes_away_is_not_asked_for_each_account() -> None:
+    book = Book()
+
+    def send(operation: Operation) -> None:
+        book(operation)
+        if isinstance(operation, Sql):
+            raise ServerUnavailableError("gone")
+
+    outcome = run_of([making(f"u{n}") for n in range(3)], send).run()
+    assert len(sql_of(book)) == 1
+    assert (outcome.done, [*outcome.failed], outcome.begun) == ([], [0], [1, 2])
+
+
+def test_an_interruption_leaves_no_statement_half_of_whose_passwords_are_kept() -> None:
+    book = Book(0.02)
+    run = run_of([making(f"u{n:03}") for n in range(3 * BATCH)], book)
+
+    def interrupt() -> None:
+        while not book.ended:
+            time.sleep(0.001)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=interrupt, daemon=True).start()
+    with pytest.raises(KeyboardInterrupt):
+        run.run()
+    assert not run.outcome.begun and len(run.outcome.done) in (BATCH, 2 * BATCH)
 
 
 def test_many_accounts_in_one_change_keep_their_passwords_side_by_side() -> None:
