@@ -154,10 +154,12 @@ class CloudPlan:
     Attributes:
         rows: What is in AWS, resources that go first and those that stay last.
         usd: What a month costs without use once it is carried out; US dollars.
+        given_up: What a month costs of that which is given up and stays in AWS; US dollars.
     """
 
     rows: tuple[CloudRow, ...]
     usd: Decimal
+    given_up: Decimal = Decimal(0)
 
     @property
     def is_empty(self) -> bool:
@@ -178,7 +180,11 @@ class CloudPlan:
         return {
             "changes": [row.as_data() for row in self.rows if row.step.fate is not Fate.KEEP],
             "summary": self.count(),
-            "usd_per_month": {"difference": str(self.difference), "afterwards": str(self.usd)},
+            "usd_per_month": {
+                "difference": str(self.difference),
+                "afterwards": str(self.usd),
+                "given_up": str(self.given_up),
+            },
         }
 
 
@@ -206,7 +212,9 @@ def cloud_plan(steps: Iterable[StackStep], prices: Prices) -> CloudPlan:
     """
     rows = [_row(step, prices) for step in steps if step.is_ours]
     after = sum((monthly_usd(row.step.type, row.step.after, prices) for row in rows), Decimal(0))
-    return CloudPlan(tuple(sorted(rows, key=_place)), after)
+    left = (row.step for row in rows if row.step.fate is Fate.FORGET)
+    given_up = sum((monthly_usd(step.type, step.before, prices) for step in left), Decimal(0))
+    return CloudPlan(tuple(sorted(rows, key=_place)), after, given_up)
 
 
 def _place(row: CloudRow) -> tuple[int, Decimal, str]:
@@ -218,8 +226,9 @@ def _row(step: StackStep, prices: Prices) -> CloudRow:
     after = step.before if step.fate is Fate.FORGET else step.after
     usd = monthly_usd(step.type, after, prices) - monthly_usd(step.type, step.before, prices)
     ends = step.fate in (Fate.DELETE, Fate.REPLACE)
+    # Data counts whether it is protected or not: a run that was killed may have left the protection off.
     loses = DATA.get(step.type, "what it holds" if step.protected else "")
-    return CloudRow(step, usd, loses if ends or (step.fate is Fate.FORGET and step.protected) else "")
+    return CloudRow(step, usd, loses if ends or step.fate is Fate.FORGET else "")
 
 
 class DataLossError(DjopsError):
@@ -249,18 +258,40 @@ def require_no_loss(
         if name not in rows:
             message = f"--allow-data-loss names {name!r}, which this plan neither replaces nor deletes"
             raise DjopsError(message, code="E_UNKNOWN_RESOURCE", hint=advice(name, rows, what="resources"))
-    lost = [step for whole, step in sorted(rows.items()) if whole not in allowed]
+    lost = [step for whole, step in sorted(rows.items()) if whole not in allowed or _is_in_the_way(step)]
     if lost:
         told = "; ".join(f"{one.whole} would be {_ENDS[one.fate]}: {_why(one)}" for one in lost)
-        options = " ".join(f"--allow-data-loss {one.whole}" for one in lost)
         raise DataLossError(
-            f"this would lose data: {told}",
-            hint="nothing was changed; undo the change in djops.yaml, or accept the loss: "
-            f"`{command} {options}`",
+            f"this would lose data: {told}", hint=f"nothing was changed; {_ways(lost, command)}"
         )
 
 
-_ENDS = {Fate.DELETE: "deleted", Fate.REPLACE: "replaced by an empty one", Fate.FORGET: "given up"}
+_ONCE: Mapping[str, str] = {
+    "s3.bucket": "name another bucket in `stores:`, and this one is given up instead",
+    "rds.instance": "make another environment, and bring the data there",
+}
+"""What keeps its name in AWS, where nothing of these is ever deleted, so that no other can take its place."""
+
+
+def _is_in_the_way(step: StackStep) -> bool:
+    return step.fate is Fate.REPLACE and step.whole.partition("::")[0] in _ONCE
+
+
+def _ways(lost: Iterable[StackStep], command: str) -> str:
+    """Say what can be done: data that is given up stays in AWS; what stays there cannot be replaced."""
+    stuck = [step.whole for step in lost if _is_in_the_way(step)]
+    if stuck:
+        other = "; ".join(dict.fromkeys(_ONCE[one.partition("::")[0]] for one in stuck))
+        return f"undo the change in djops.yaml: {', '.join(stuck)} stays in AWS under its name; or {other}"
+    options = " ".join(f"--allow-data-loss {one.whole}" for one in lost)
+    return f"undo the change in djops.yaml, or accept the loss: `{command} {options}`"
+
+
+_ENDS = {
+    Fate.DELETE: "deleted",
+    Fate.REPLACE: "replaced by an empty one",
+    Fate.FORGET: "given up, and left in AWS",
+}
 _HELD = {f"{token.split(':')[1].replace('/', '.')}": words for token, words in DATA.items()}
 
 

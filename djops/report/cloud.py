@@ -73,6 +73,8 @@ def _remark(row: CloudRow) -> str:
     if row.step.changed:
         words.append(", ".join(row.step.changed))
     if row.loses:
+        if row.step.fate is Fate.FORGET:
+            return f"{words[0]} with {row.loses}"
         words.append(f"LOSES {row.loses}")
     return ": ".join(words)
 
@@ -84,7 +86,8 @@ def _summary(plan: CloudPlan) -> str:
 
 def _costs(plan: CloudPlan) -> str:
     difference = f", {money(plan.difference)}" if plan.difference else ""
-    return f"It costs ${plan.usd:,.2f} a month{difference}"
+    given_up = f", and what is given up ${plan.given_up:,.2f}" if plan.given_up else ""
+    return f"It costs ${plan.usd:,.2f} a month{difference}{given_up}"
 
 
 def money(usd: Decimal) -> str:

@@ -248,15 +248,22 @@ class PulumiStack:
             nonlocal keep
             keep = False
 
-        for urn in names:
-            self._run("state", "unprotect", urn, "--yes")
+        if not names:
+            yield done
+            return
+        self._run("state", "unprotect", *names, "--yes")
         try:
             yield done
         finally:
-            for urn in names if keep else ():
-                # After a failure in the middle it may be gone, and needs no protection any more.
-                with contextlib.suppress(EngineError):
-                    self._run("state", "protect", urn, "--yes")
+            if keep:
+                self._protect(names)
+
+    def _protect(self, urns: Iterable[str]) -> None:
+        """Put the protection back; what is gone after a failure in the middle needs none any more."""
+        there = {one.urn for one in self.resources()}
+        again = [urn for urn in urns if urn in there]
+        if again:
+            self._run("state", "protect", *again, "--yes")
 
     def _run(self, *arguments: str) -> None:
         stack = self._opened()

@@ -7,6 +7,7 @@ docs/cloud.md.
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Collection, Iterator
 from decimal import Decimal
 from pathlib import Path
@@ -19,7 +20,17 @@ from moto import mock_aws
 
 from djops.errors import DjopsError
 from djops.model.project import Project
-from djops.plan.cloud import CloudPlan, DataLossError, Fate, cloud_plan, monthly_usd
+from djops.plan.cloud import (
+    CloudPlan,
+    DataLossError,
+    Fate,
+    Prices,
+    StackStep,
+    cloud_plan,
+    monthly_usd,
+    require_no_loss,
+)
+from djops.report.cloud import plan_text
 from djops.services import cloud
 from djops.services.cloud import Cloud, CloudUp
 from djops.services.project import load_project
@@ -141,26 +152,28 @@ def test_a_larger_size_is_a_change_with_its_price(account: Account) -> None:
     account.plan()
 
 
-@pytest.mark.parametrize(
-    ("change", "label", "why"),
-    [
-        ({"buckets": {"demo-raw": {"lock_days": 30}}}, "s3.bucket::demo-raw", "replaced by an empty one"),
-        ({"bucket": "demo-other"}, "s3.bucket::demo-raw", "djops.yaml no longer asks for it"),
-    ],
-    ids=["lock an existing bucket", "leave a bucket out"],
-)
-def test_what_would_cost_data_is_refused_by_name(
-    change: dict[str, Any], label: str, why: str, account: Account
-) -> None:
-    asked = len(account.double.calls)
-    with pytest.raises(DataLossError, match=f"{label} .*{why}.*it holds objects") as told:
-        account.up(**change)
+def is_protected(account: Account) -> bool:
+    found = [one for one in account.write().stack.resources() if one.type.startswith("aws:s3/bucket:")]
+    return len(found) == 2 and all(one.protected for one in found)
+
+
+def test_what_would_be_given_up_is_refused_by_name(account: Account) -> None:
+    asked, label = len(account.double.calls), "s3.bucket::demo-raw"
+    with pytest.raises(DataLossError, match=f"{label} would be .*no longer asks.*it holds objects") as told:
+        account.up(bucket="demo-other")
     assert told.value.code == "E_DATA_LOSS" and f"--allow-data-loss {label}" in str(told.value.hint)
-    assert len(account.double.calls) == asked
     with pytest.raises(DjopsError, match="neither replaces nor deletes") as unknown:
-        account.up(allowed=["rds.instance::databse"], **change)
-    assert unknown.value.code in ("E_UNKNOWN_RESOURCE", "E_DATA_LOSS")
-    assert all(one.protected for one in account.write().stack.resources() if one.type.endswith(":Bucket"))
+        account.up(allowed=["s3.bucket::demo-row"], bucket="demo-other")
+    assert unknown.value.code == "E_UNKNOWN_RESOURCE" and f"did you mean '{label}'" in str(unknown.value)
+    assert len(account.double.calls) == asked and is_protected(account)
+
+
+def test_what_stays_in_aws_is_not_replaced_even_when_named(account: Account) -> None:
+    asked, label = len(account.double.calls), "s3.bucket::demo-raw"
+    with pytest.raises(DataLossError, match=f"{label} .*replaced by an empty one.*holds objects") as told:
+        account.up(allowed=[label], buckets={"demo-raw": {"lock_days": 30}})
+    assert "--allow-data-loss" not in str(told.value.hint) and "another bucket" in str(told.value.hint)
+    assert len(account.double.calls) == asked and is_protected(account), "the protection is back"
 
 
 def test_drift_is_shown_without_being_taken_for_granted(account: Account) -> None:
@@ -203,6 +216,22 @@ def test_a_failure_in_the_middle_is_gone_on_from_and_down_keeps_data(
     back = account.up()
     assert 0 < back.plan.count()["create"] < len(going), "what was made before the failure is not made again"
     assert account.up().plan.is_empty
+    _carried_out_under_its_name(account)
+
+
+def _carried_out_under_its_name(account: Account) -> None:
+    """Go on after the others: what is named is given up, and everything else stays protected."""
+    done = account.up(allowed=["s3.bucket::demo-raw"], bucket="demo-other")
+    lost = {row.step.label: row.loses for row in done.plan.rows if row.step.fate is Fate.FORGET and row.loses}
+    assert lost["s3.bucket::demo-raw"] == "objects" and {one.partition("::")[2] for one in lost} == {
+        "demo-raw"
+    }
+    told = plan_text(done.plan, source="-")
+    assert re.search(r"x +s3 bucket +demo-raw +given up, and left in AWS with objects", told)
+    there = {one["Name"] for one in account.client("s3").list_buckets()["Buckets"]}
+    assert {"demo-raw", "demo-other"} < there, "AWS keeps it"
+    known = {one.urn.rpartition("::")[2] for one in account.write(bucket="demo-other").stack.resources()}
+    assert "demo-other" in known and "demo-raw" not in known and is_protected(account)
 
 
 def test_settings_reach_the_stack_and_secrets_do_not(account: Account) -> None:
@@ -221,11 +250,14 @@ def test_settings_reach_the_stack_and_secrets_do_not(account: Account) -> None:
     assert "PULUMI_CONFIG_PASSPHRASE_FILE" not in place.variables and place.variables["AWS_PROFILE"] == "lab"
 
 
-def test_the_plan_knows_what_is_only_given_up() -> None:
-    from djops.plan.cloud import Prices, StackStep
-
+@pytest.mark.parametrize("protected", [True, False], ids=["protected", "left open by a run that was killed"])
+def test_the_plan_knows_what_is_only_given_up(protected: bool) -> None:
     prices = Prices({"kms.key": Decimal(1)}, 730)
     urn = "urn:pulumi:p.e::djops::djops:cloud:Keys$aws:kms/key:Key::data"
-    gone = StackStep(Fate.FORGET, urn, "aws:kms/key:Key", before={"x": 1}, protected=True)
-    (row,) = cloud_plan([gone], prices).rows
+    gone = StackStep(Fate.FORGET, urn, "aws:kms/key:Key", before={"x": 1}, protected=protected)
+    plan = cloud_plan([gone], prices)
+    (row,) = plan.rows
     assert row.usd == 0 and row.loses, "it still costs the same, and Pulumi no longer looks after it"
+    assert plan.given_up == 1 and "and what is given up $1.00" in plan_text(plan, source="-")
+    with pytest.raises(DataLossError, match=r"kms\.key::data would be given up"):
+        require_no_loss(plan, (), (), command="djops up")
