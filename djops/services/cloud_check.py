@@ -16,7 +16,7 @@ from djops.model.project import Environment, Project
 from djops.services.cloud_cost import required_environment
 from djops.systems import tools
 from djops.systems.aws import Aws, AwsRefusedError, Identity
-from djops.systems.cloud_needs import QuotaNeed, load_needs
+from djops.systems.cloud_needs import STATE, QuotaNeed, load_needs
 from djops.systems.pulumi import OLDEST
 from djops.systems.stacks import stack_names
 
@@ -115,6 +115,7 @@ def parts_of(project: Project, env: Environment) -> frozenset[str]:
         "budget": env.budget is not None,
         "workers": env.image is not None,
         "gpus": any(one.gpus for one in env.workers.values()),
+        STATE: env.state.backend.startswith("s3://") or env.state.secrets.startswith("awskms://"),
     }
     return frozenset(part for part, is_made in asked.items() if is_made)
 
@@ -200,18 +201,36 @@ class _Check:
             "region": self.aws.region,
             "manager": self.manager,
             "bucket": next((store.bucket for store in self.project.stores.values()), f"{self.stack}-x"),
+            "state": self._state_bucket(me),
+            "me": me.arn.rpartition("/")[2],
         }
-        needed = {**load_needs().actions(self.parts, names), **self._state_needs()}
+        needs = load_needs()
+        needed = _joined(needs.actions(self.parts, names), self._state_needs(), self._existing_needs())
+        at_init = {} if STATE in self.parts else needs.state(names)
         try:
             source = self._source(me)
-            denied = {
-                resource: self._denied(source, resource, actions) for resource, actions in needed.items()
-            }
+            denied, later = (
+                {place: self._denied(source, place, actions) for place, actions in asked.items()}
+                for asked in (needed, at_init)
+            )
         except DjopsError as error:
             fix = f"allow iam:SimulatePrincipalPolicy (for a role iam:GetRole as well) to {me.arn}"
             yield CheckRow("permissions", State.UNKNOWN, error.message, fix)
             return
         yield from _by_service(needed, denied, me.arn)
+        if at_init:
+            yield _for_init(at_init, later, me.arn)
+
+    def _state_bucket(self, me: Identity) -> str:
+        """Return where Pulumi's state is or, before `djops cloud init`, where that would put it."""
+        backend = self.env.state.backend.removeprefix("s3://")
+        there = backend != self.env.state.backend
+        return backend.partition("/")[0] if there else f"djops-state-{me.account}-{self.aws.region}"
+
+    def _existing_needs(self) -> Mapping[str, tuple[str, ...]]:
+        """Return what the access layer reads of a database that was there before."""
+        database = self.env.existing.database
+        return {database.admin_secret: ("secretsmanager:GetSecretValue",)} if database else {}
 
     def _state_needs(self) -> Mapping[str, tuple[str, ...]]:
         """Return what Pulumi does where its state is: it writes states and locks, and takes locks away."""
@@ -473,6 +492,29 @@ def _reason(result: Mapping[str, object]) -> str:
     if result["EvalDecision"] == "explicitDeny":
         return "by a policy that denies it"
     return "no policy allows it" + (" without a condition" if result.get("MissingContextValues") else "")
+
+
+def _joined(*needs: Mapping[str, Sequence[str]]) -> Mapping[str, tuple[str, ...]]:
+    """Put several needs together, in which a resource may stand more than once."""
+    found: dict[str, set[str]] = {}
+    for one in needs:
+        for place, actions in one.items():
+            found.setdefault(place, set()).update(actions)
+    return {place: tuple(sorted(actions)) for place, actions in found.items()}
+
+
+def _for_init(
+    needed: Mapping[str, Sequence[str]], denied: Mapping[str, Mapping[str, str]], arn: str
+) -> CheckRow:
+    """Tell whether `djops cloud init` could be run; nothing else needs that while the state is elsewhere."""
+    rows = list(_by_service(needed, denied, arn))
+    wrong = [row.found for row in rows if row.state is State.WRONG]
+    if not wrong:
+        return CheckRow(
+            "permissions: djops cloud init", State.OK, f"{sum(map(len, needed.values()))} allowed"
+        )
+    fix = f"for a state in AWS, have an administrator allow them to {arn}"
+    return CheckRow("permissions: djops cloud init", State.UNKNOWN, "; ".join(wrong), fix)
 
 
 def _by_service(

@@ -10,10 +10,13 @@ import yaml
 
 from djops.systems.resources import shipped
 
+STATE = "state"
+"""The part of a set-up that `djops cloud init` makes."""
+
 
 @dataclass(frozen=True)
 class TypeNeeds:
-    """What one type of resource needs.
+    """What one type of resource, or one errand of djops' own, needs.
 
     Attributes:
         actions: Actions of IAM.
@@ -53,11 +56,13 @@ class Needs:
         types: By type of resource.
         always: Actions that are needed whatever is made.
         quotas: Room under quotas.
+        own: What djops itself asks for, beside Pulumi, by what it is for.
     """
 
     types: Mapping[str, TypeNeeds]
     always: tuple[str, ...]
     quotas: tuple[QuotaNeed, ...]
+    own: Mapping[str, TypeNeeds]
 
     def actions(self, parts: frozenset[str], names: Mapping[str, str]) -> Mapping[str, tuple[str, ...]]:
         """Return the actions that a set-up needs, by the resource that they are asked for on.
@@ -67,10 +72,19 @@ class Needs:
             names: What is filled in into names of resources.
         """
         found: dict[str, set[str]] = {"*": set(self.always)}
-        for needs in self.types.values():
+        for needs in (*self.types.values(), *self.own.values()):
             if not needs.parts or needs.parts & parts:
                 found.setdefault(needs.on.format_map(names), set()).update(needs.actions)
         return {resource: tuple(sorted(actions)) for resource, actions in found.items()}
+
+    def state(self, names: Mapping[str, str]) -> Mapping[str, tuple[str, ...]]:
+        """Return the actions that the place of Pulumi's state needs, likewise.
+
+        Args:
+            names: As for :meth:`actions`.
+        """
+        own = (needs for needs in self.own.values() if STATE in needs.parts)
+        return {needs.on.format_map(names): tuple(sorted(needs.actions)) for needs in own}
 
 
 @functools.cache
@@ -81,10 +95,13 @@ def load_needs() -> Needs:
         InstallError: ``E_INSTALL`` when the installation is not whole.
     """
     data = yaml.safe_load(shipped("stacks/needs.yaml").read_text(encoding="utf-8"))
-    types = {
-        name: TypeNeeds(tuple(one["actions"]), one.get("where", "*"), frozenset(one.get("for", ())))
-        for name, one in data["actions"].items()
-    }
+    types, own = (
+        {
+            name: TypeNeeds(tuple(one["actions"]), one.get("where", "*"), frozenset(one.get("for", ())))
+            for name, one in data[section].items()
+        }
+        for section in ("actions", "djops")
+    )
     quotas = tuple(
         QuotaNeed(
             one["what"],
@@ -95,4 +112,4 @@ def load_needs() -> Needs:
         )
         for one in data["quotas"]
     )
-    return Needs(types, tuple(data["always"]), quotas)
+    return Needs(types, tuple(data["always"]), quotas, own)

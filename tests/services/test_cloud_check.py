@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from djops.services import tunnel
 from djops.services.cloud_check import CheckRow, CloudCheck, State, check, parts_of
 from djops.services.project import load_project
+from djops.systems import ssm
 from djops.systems.cloud_needs import load_needs
 from tests.support.aws_account import account, client, work_as
 from tests.support.cli import invoke
@@ -24,6 +27,8 @@ NAMES = {
     "region": REGION,
     "manager": MANAGER,
     "bucket": "demo-raw",
+    "me": "ann",
+    "state": f"djops-state-{ACCOUNT}-{REGION}",
 }
 OURS = [
     {"Key": "djops:project", "Value": "demo_lab"},
@@ -44,6 +49,7 @@ def enough(project_file: Path, without: str = "") -> dict[str, Any]:
     statements = [
         {"Effect": "Allow", "Action": [one for one in actions if one != without], "Resource": resource}
         for resource, actions in needed.items()
+        if set(actions) - {without}
     ]
     return {"Version": "2012-10-17", "Statement": statements}
 
@@ -78,7 +84,16 @@ def test_who_has_just_the_rights_that_are_named_passes(
     }
 
 
-@pytest.mark.parametrize("action", ["rds:CreateDBInstance", "iam:PassRole", "s3:PutBucketVersioning"])
+@pytest.mark.parametrize(
+    "action",
+    [
+        "rds:CreateDBInstance",
+        "iam:PassRole",
+        "iam:CreateAccessKey",
+        "secretsmanager:PutSecretValue",
+        "ssm:StartSession",
+    ],
+)
 def test_one_missing_permission_is_named(
     action: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -119,6 +134,42 @@ def test_whoever_may_not_write_the_state_is_told(tmp_path: Path, monkeypatch: py
     place = "arn:aws:s3:::lab-state/pulumi/.pulumi/stacks/djops/demo_lab.production.json"
     refused = row(found, "permissions: s3").found
     assert f"s3:PutObject on {place}" in refused and "s3:ListBucket on arn:aws:s3:::lab-state" in refused
+
+
+def test_what_init_needs_is_judged_where_the_state_is_in_aws(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = looked(tmp_path, monkeypatch)
+    later = row(found, "permissions: djops cloud init")
+    assert later.state is State.UNKNOWN and found.passed, "a state in a file needs none of it"
+    assert f"s3:PutBucketPolicy on arn:aws:s3:::{NAMES['state']}" in later.found
+    assert "kms:CreateKey on *" not in later.found, "the stack makes keys too"
+    write_project(tmp_path, state={"backend": "s3://lab-state", "secrets": "awskms://alias/djops-state"})
+    found = check(load_project(tmp_path / "djops.yaml"))
+    assert not [one for one in found.rows if "init" in one.what]
+    assert "s3:PutBucketPolicy on arn:aws:s3:::lab-state" in row(found, "permissions: s3").found
+    assert "kms:CreateAlias on " in row(found, "permissions: kms").found
+
+
+def test_the_secret_of_a_database_that_was_there_must_be_readable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arn = f"arn:aws:secretsmanager:{REGION}:{ACCOUNT}:secret:labs-own"
+    database = {"host": "db.example.org", "admin_secret": arn}
+    found = looked(tmp_path, monkeypatch, existing={"database": database})
+    refused = row(found, "permissions: secretsmanager").found
+    assert f"secretsmanager:GetSecretValue on {arn}" in refused and "rds!db" not in refused
+
+
+def test_all_that_djops_itself_asks_aws_for_is_named() -> None:
+    """What the modules ask once servers are there; those of `djops cloud init` are recorded elsewhere."""
+    systems = Path(ssm.__file__).parent
+    source = "".join((systems / name).read_text() for name in ("cloud_admin.py", "ssm.py"))
+    source += Path(tunnel.__file__).read_text()
+    asked = set(re.findall(r'_explained\("(\w+:\w+)"\)', source))
+    asked |= {":".join(one) for one in re.findall(r'"(ssm|ec2|rds)", "([A-Z]\w+)"', source)}
+    assert len(asked) >= 9
+    assert asked <= {action for one in load_needs().own.values() for action in one.actions}
 
 
 def test_names_that_are_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,6 +17,7 @@ from djops.proof.iam_state import BLOCKS, CatalogBucket, CatalogUser, IamCatalog
 from djops.services.cloud_setup import carry_out, prepare
 from djops.services.project import load_project
 from djops.systems.aws import Aws
+from djops.systems.cloud_needs import STATE, load_needs
 from djops.systems.paths import lab_directory
 from djops.systems.progress import Silent
 from tests.support.aws_account import account, client
@@ -37,6 +38,33 @@ def project_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pa
 
 
 _WRITES = ("Create", "Put", "Enable")
+_CALLED = {"HeadBucket": "ListBucket", "ListObjectsV2": "ListBucket"}
+_PERMISSION = {"BucketEncryption": "EncryptionConfiguration", "PublicAccessBlock": "BucketPublicAccessBlock"}
+
+
+def permission(service: str, action: str) -> str:
+    """Name the permission that a request needs (AWS service authorization reference)."""
+    action = _CALLED.get(action, action)
+    for called, named in _PERMISSION.items():
+        action = action.replace(called, named) if action.endswith(called) else action
+    return f"{service}:{action}"
+
+
+def test_every_permission_that_it_takes_is_one_that_cloud_check_asks_for(project_file: Path) -> None:
+    real, asked = Aws._call, set[str]()
+
+    def call(self: Aws, service: str, action: str, parameters: Mapping[str, Any]) -> Mapping[str, Any]:
+        asked.add(permission(service, action))
+        return real(self, service, action, parameters)
+
+    with mock.patch.object(Aws, "_call", call):
+        carry_out(prepare(project_file), project_file, Silent())
+    needs = load_needs()
+    named = {action for one in needs.own.values() if STATE in one.parts for action in one.actions}
+    assert asked - named == {"sts:GetCallerIdentity"} <= set(needs.always)
+    # Pulumi's own, an upload that S3 encrypts, and the tag that comes with a new key.
+    own = {"kms:Decrypt", "kms:Encrypt", "kms:GenerateDataKey", "kms:TagResource"}
+    assert named - asked == own
 
 
 def test_it_goes_on_after_a_failure_at_every_step(project_file: Path) -> None:

@@ -79,7 +79,8 @@ def test_a_part_that_is_not_made_needs_nothing(gone: tuple[str, ...]) -> None:
 
 def test_actions_are_those_that_aws_knows() -> None:
     needs = load_needs()
-    named = {action for one in needs.types.values() for action in one.actions} | set(needs.always)
+    everything = (*needs.types.values(), *needs.own.values())
+    named = {action for one in everything for action in one.actions} | set(needs.always)
     session = botocore.session.get_session()
     services = {"servicequotas": "service-quotas"}
     known = {
@@ -92,7 +93,7 @@ def test_actions_are_those_that_aws_knows() -> None:
 
 
 def test_resources_are_named_by_what_is_known() -> None:
-    names = dict.fromkeys(("project", "environment", "account", "region", "manager", "bucket"), "x")
+    names = dict.fromkeys(("project", "environment", "account", "region", "manager", "bucket", "me"), "x")
     named = load_needs().actions(EVERYTHING, names)
     assert all("{" not in place for place in named)
     assert {"arn:aws:s3:::x", "arn:aws:iam::x:user/djops-system/x"} < set(named)
