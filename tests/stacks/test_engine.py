@@ -1,7 +1,8 @@
 """The stacks as they live: made, changed, broken, mended and taken down, against AWS's interfaces in memory.
 
-The program, the SDK's runtime and both protocols are real; the engine and the provider are stand-ins
-(`docs/cloud.md` tells what that leaves open).
+The program, the SDK's runtime and both protocols are real, and so is the engine where somebody built it;
+else a stand-in takes its place. The provider is a stand-in (`docs/cloud.md` tells what that leaves open). One
+life, in the order of this file: each test finds the stack as the one before it left it.
 """
 
 from __future__ import annotations
@@ -9,8 +10,11 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
+import pulumi
+import pulumi_aws as aws
 import pytest
 from cloud import policies
 from cloud.object_store import BucketArgs
@@ -25,21 +29,59 @@ from djops.systems.connections import S3Connection, Secret
 from djops.systems.s3 import S3
 from tests.support.cloud import ACCOUNT, REGION
 from tests.support.cloud_world import RAW, WANTED, World, world_in
-from tests.support.engine import DeploymentError
+from tests.support.engine import DeploymentError, Result
 from tests.support.projects import project
 
 
+@dataclass(frozen=True)
+class Beginning:
+    """How the stack came to be.
+
+    Attributes:
+        world: The account.
+        planned: What the preview said.
+        kept: What the first update made before it failed.
+        made: What the second made.
+    """
+
+    world: World
+    planned: Result
+    kept: frozenset[str]
+    made: Result
+
+
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    """A stack that is up; whoever changes it brings it back."""
+def begun(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Beginning]:
+    """A stack that is up, at the second attempt."""
     for world in world_in(tmp_path_factory.mktemp("made")):
-        before = world.preview()
-        assert not world.file.exists() and world.double.calls == []
+        planned = world.preview()
+        assert not world.engine.state().resources and world.double.calls == []
         assert not world.client("s3").list_buckets()["Buckets"]
-        after = world.up()
-        assert before.count() == after.count() == {"create": len(after.steps)}
-        assert {step.urn for step in before.steps} == {step.urn for step in after.steps}
-        yield world
+        world.double.fail["Instance::database"] = "InsufficientDBInstanceCapacity: try later"
+        with pytest.raises(DeploymentError, match=r"Instance::database: .*InsufficientDBInst"):
+            world.up()
+        world.double.fail.clear()
+        state = world.engine.state()
+        assert not state.pending
+        kept = frozenset(one.urn for one in state.resources)
+        yield Beginning(world, planned, kept, world.up())
+
+
+@pytest.fixture(scope="module")
+def made(begun: Beginning) -> World:
+    """The account with the stack that is up; whoever changes it brings it back."""
+    return begun.world
+
+
+def test_what_failed_in_the_middle_goes_on_where_it_stopped(begun: Beginning) -> None:
+    planned = {step.urn for step in begun.planned.steps}
+    assert begun.planned.count() == {"create": len(planned)}
+    again = {step.urn for step in begun.made.steps if step.operation == "create"}
+    assert begun.kept and not any("Instance::database" in urn for urn in begun.kept)
+    assert not again & begun.kept and again | begun.kept == planned
+    assert begun.made.count() == {"create": len(again)}
+    vpcs = begun.world.client("ec2").describe_vpcs()["Vpcs"]
+    assert len([one for one in vpcs if not one["IsDefault"]]) == 1
 
 
 def test_up_makes_what_was_asked_for(made: World) -> None:
@@ -66,92 +108,82 @@ def test_the_access_layer_finds_its_buckets_as_it_wants_them(made: World) -> Non
     assert found is not None and same_protection(found, wanted)
 
 
-def test_state_and_outputs_hold_no_secret(made: World) -> None:
-    text = made.file.read_text(encoding="utf-8").lower()
-    assert '"password"' not in text and "secretstring" not in text
-    state = json.loads(text)
-    assert state["version"] == 3 and not state["checkpoint"]["latest"]["pending_operations"]
-    outputs = made.up().outputs
-    assert outputs["database"]["adminSecret"].startswith("arn:aws:secretsmanager:")
-    assert outputs["buckets"] == ["demo-raw"]
-
-
-def test_up_again_does_nothing(made: World) -> None:
+def test_up_again_does_nothing_and_state_and_outputs_hold_no_secret(made: World) -> None:
     asked = len(made.double.calls)
     result = made.up()
     assert result.count() == {} and len(made.double.calls) == asked
+    outputs = result.outputs
+    assert outputs["database"]["adminSecret"].startswith("arn:aws:secretsmanager:")
+    assert outputs["buckets"] == ["demo-raw"]
+    text = made.file.read_text(encoding="utf-8").lower()
+    assert '"password":' not in text and "secretstring" not in text
+    assert json.loads(text)["version"] == 3 and not made.engine.state().pending
 
 
-def test_a_larger_size_changes_the_database_and_replaces_nothing(made: World) -> None:
-    before, medium = made.database()["DbiResourceId"], size_named("medium")
-    planned, done = made.preview(size=medium), made.up(size=medium)
-    assert set(planned.steps) == set(done.steps)
-    assert done.names("update") == ["database"] and done.count() == {"update": 1}
-    (step,) = [one for one in done.steps if one.operation == "update"]
+def test_a_larger_size_a_new_image_and_a_new_openbao_in_one_update(made: World) -> None:
+    assert WANTED.openbao is not None
+    image = Image("demo@sha256:" + "34" * 32, "beef" * 10)
+    newer = dataclasses.replace(WANTED.openbao, sha256="cd" * 32)
+    before, machines = made.database()["DbiResourceId"], made.machines()
+    (disk,) = [one for one in made.client("ec2").describe_volumes()["Volumes"] if one["Size"] == 10]
+    done = made.up(size=size_named("medium"), image=image, openbao=newer)
+
+    # The database is changed in place.
+    assert sorted(done.names("update")) == ["cpu", "database", "task-start"]
+    (step,) = [one for one in done.steps if (one.operation, one.name) == ("update", "database")]
     assert {"instanceClass", "multiAz", "allocatedStorage", "maxAllocatedStorage"} <= set(step.changed)
     after = made.database()
-    assert (
-        after["DBInstanceClass"] == "db.m7g.large" and after["MultiAZ"] and after["DbiResourceId"] == before
-    )
-    made.up()
-    assert made.database()["DBInstanceClass"] == "db.t4g.medium"
+    assert after["DBInstanceClass"] == "db.m7g.large" and after["MultiAZ"]
+    assert after["DbiResourceId"] == before
 
+    # A task definition is never changed, only replaced; the service takes the new one.
+    ecs = made.client("ecs")
+    (service,) = ecs.describe_services(cluster="djops-demo_lab-production", services=["cpu"])["services"]
+    task = ecs.describe_task_definition(taskDefinition=service["taskDefinition"])["taskDefinition"]
+    assert task["containerDefinitions"][0]["image"] == image.reference
 
-def test_a_new_image_replaces_the_task_and_updates_the_service(made: World) -> None:
-    image = Image("demo@sha256:" + "34" * 32, "beef" * 10)
-    done = made.up(image=image)
-    assert done.names("replace") == ["cpu"] and "cpu" in done.names("update")
-    (service,) = made.client("ecs").describe_services(cluster="djops-demo_lab-production", services=["cpu"])[
-        "services"
-    ]
-    task = made.client("ecs").describe_task_definition(taskDefinition=service["taskDefinition"])
-    assert task["taskDefinition"]["containerDefinitions"][0]["image"] == image.reference
-    made.up()
-
-
-def test_a_new_openbao_replaces_its_machine_and_keeps_its_disk(made: World) -> None:
-    assert WANTED.openbao is not None
-    (disk,) = [one for one in made.client("ec2").describe_volumes()["Volumes"] if one["Size"] == 10]
-    before = made.machines()
-    newer = dataclasses.replace(WANTED.openbao, sha256="cd" * 32)
-    done = made.up(openbao=newer)
-    assert done.names("replace") == ["secrets", "secrets-data"]
-    order = [(step.operation, step.name) for step in done.steps if step.operation in ("replace", "delete")]
     # The new machine comes first; the disk is let go before it is taken; the old machine goes last.
+    order = [
+        (one.operation, one.name)
+        for one in done.steps
+        if one.operation in ("replace", "delete") and one.name != "cpu"
+    ]
     assert order == [
         ("replace", "secrets"),
         ("delete", "secrets-data"),
         ("replace", "secrets-data"),
         ("delete", "secrets"),
     ]
-    after = made.machines()
-    assert len(after) == 2 and len(after & before) == 1
-    (now,) = made.client("ec2").describe_volumes(VolumeIds=[disk["VolumeId"]])["Volumes"]
-    assert now["Attachments"][0]["InstanceId"] in after - before
-    made.up()
+    assert sorted(done.names("replace")) == ["cpu", "secrets", "secrets-data"]
+    now = made.machines()
+    assert len(now) == 2 and len(now & machines) == 1
+    (same,) = made.client("ec2").describe_volumes(VolumeIds=[disk["VolumeId"]])["Volumes"]
+    assert same["Attachments"][0]["InstanceId"] in now - machines
+
+
+def test_a_preview_says_what_the_update_then_does(made: World) -> None:
+    planned, done = made.preview(), made.up()
+    assert set(planned.steps) == set(done.steps) and done.count()["update"] == 3
+    assert made.database()["DBInstanceClass"] == "db.t4g.medium"
 
 
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        (
-            {"buckets": (dataclasses.replace(RAW, lock_days=30),)},
-            "unable to replace .*::demo-raw: it is protected",
-        ),
-        ({"buckets": (BucketArgs("demo-other"),)}, "::demo-raw cannot be deleted because it is protected"),
-        ({"project": "other_lab"}, "unable to replace .*: it is protected"),
+        ({"buckets": (dataclasses.replace(RAW, lock_days=30),)}, "unable to replace .*::demo-raw.* protect"),
+        ({"buckets": (BucketArgs("demo-other"),)}, "::demo-raw.* cannot be deleted.* protect"),
+        ({"project": "other_lab"}, "unable to replace .* protect"),
     ],
     ids=["lock an existing bucket", "leave a bucket out", "rename the project"],
 )
 def test_what_would_cost_data_is_refused(change: dict[str, Any], told: str, made: World) -> None:
-    before, asked = made.file.read_bytes(), len(made.double.calls)
+    before, asked = made.engine.state().resources, len(made.double.calls)
     with pytest.raises(DeploymentError, match=told):
         made.up(preview_first=True, **change)
-    assert made.file.read_bytes() == before and len(made.double.calls) == asked
+    assert made.engine.state().resources == before and len(made.double.calls) == asked
 
 
 def test_refresh_finds_drift_and_up_mends_it(made: World) -> None:
-    assert made.engine.refresh().count() == {}
     s3, rds = made.client("s3"), made.client("rds")
     s3.put_bucket_versioning(Bucket="demo-raw", VersioningConfiguration={"Status": "Suspended"})
     s3.delete_public_access_block(Bucket="demo-raw")
@@ -166,9 +198,11 @@ def test_refresh_finds_drift_and_up_mends_it(made: World) -> None:
     assert made.preview().count() == {}, "without a refresh nobody looks"
     found = made.engine.refresh()
     changed = {step.name: step.changed for step in found.steps if step.operation == "update"}
-    assert changed["database"] == ("deletionProtection",)
-    assert changed["demo-raw"] == ("versioningConfiguration",)
-    assert changed["access-manager"] == ("policy",)
+    assert changed == {
+        "database": ("deletionProtection",),
+        "demo-raw": ("versioningConfiguration",),
+        "access-manager": ("policy",),
+    }
     assert found.names("delete") == ["demo-raw"]
     mended = made.up()
     assert sorted(mended.names("update")) == ["access-manager", "database", "demo-raw"]
@@ -177,6 +211,68 @@ def test_refresh_finds_drift_and_up_mends_it(made: World) -> None:
     assert all(s3.get_public_access_block(Bucket="demo-raw")["PublicAccessBlockConfiguration"].values())
     assert made.database()["DeletionProtection"]
     assert made.engine.refresh().count() == {}
+
+
+def _kinds(urns: tuple[str, ...]) -> set[str]:
+    return {urn.split("::")[2].rpartition("$")[2] for urn in urns}
+
+
+def test_down_keeps_data_and_what_it_needs_and_up_finds_it_again(made: World) -> None:
+    machines = made.machines()
+    with pytest.raises(DeploymentError, match="protected"):
+        made.engine.destroy()
+    assert made.machines() == machines, "nothing goes while data is in the way"
+    before = made.database()["DbiResourceId"]
+    left = _kinds(made.engine.destroy(exclude_protected=True).kept)
+    assert {
+        "aws:rds/instance:Instance",
+        "aws:s3/bucket:Bucket",
+        "aws:kms/key:Key",
+        "aws:ebs/volume:Volume",
+    } <= left
+    assert {
+        "aws:rds/subnetGroup:SubnetGroup",
+        "aws:ec2/vpc:Vpc",
+        "aws:rds/parameterGroup:ParameterGroup",
+    } <= left
+    assert not left & {
+        "aws:ec2/instance:Instance",
+        "aws:ec2/natGateway:NatGateway",
+        "aws:ecs/cluster:Cluster",
+    }
+    assert made.machines() == set() and made.database()["DBInstanceStatus"] == "available"
+    back = made.up()
+    assert "database" not in back.names("create") and made.database()["DbiResourceId"] == before
+
+
+def test_where_somebody_takes_the_protection_off_aws_keeps_what_pulumi_forgets(made: World) -> None:
+    before = made.database()["DbiResourceId"]
+    made.engine.unprotect()
+    gone = made.engine.destroy()
+    assert {"database", "demo-raw", "data", "unseal", "secrets-data", "secrets-init", "datajoint"} <= set(
+        gone.names("retain")
+    )
+    assert gone.kept == () and made.database()["DbiResourceId"] == before
+    assert made.client("s3").head_bucket(Bucket="demo-raw")
+
+
+def test_a_resource_that_moves_with_an_alias_stays_where_it_is(made: World) -> None:
+    names: dict[str, Any] = {"name": "raw", "aliases": []}
+
+    def program() -> None:
+        aliases = [pulumi.Alias(name=one) for one in names["aliases"]]
+        aws.s3.Bucket(
+            names["name"], bucket="kept", opts=pulumi.ResourceOptions(protect=True, aliases=aliases)
+        )
+
+    engine = made.stack(program, "moved", **{"aws:region": REGION})
+    engine.up()
+    names["name"] = "data"
+    with pytest.raises(DeploymentError, match=r"::raw.* cannot be deleted.* protect"):
+        engine.preview()
+    names["aliases"] = ["raw"]
+    assert engine.up().count() == {}
+    assert [one.urn.rpartition("::")[2] for one in engine.state().resources if "s3" in one.type] == ["data"]
 
 
 # Where the action of IAM is called otherwise than the request.
@@ -193,6 +289,7 @@ CALLED = {
     "s3:PutObjectLockConfiguration": "s3:PutBucketObjectLockConfiguration",
     "s3:PutPublicAccessBlock": "s3:PutBucketPublicAccessBlock",
     "budgets:CreateBudget": "budgets:ModifyBudget",
+    "budgets:DeleteBudget": "budgets:ModifyBudget",
     "budgets:DescribeBudget": "budgets:ViewBudget",
 }
 # The double makes stand-ins for AWS's own managed policies, which moto lacks.
