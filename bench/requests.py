@@ -93,7 +93,7 @@ def replay(project_file: Path, seen: dict[str, list[Any]]) -> None:
             pool.submit(ask_secrets, site.secrets, seen["http"]),
         ]
         for one in asked:
-            one.result()
+            one.result(600)
 
 
 def ask_mysql(connection: Any, statements: Sequence[str]) -> None:

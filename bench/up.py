@@ -183,13 +183,13 @@ class Hand:
         """Make the data and start, all three at once, until each answers."""
         with ThreadPoolExecutor(3) as pool:
             for work in [pool.submit(self.mysql), pool.submit(self.ceph), pool.submit(self.openbao)]:
-                work.result()
+                work.result(600)
 
     def stop(self) -> None:
         """Kill everything."""
         for process in reversed(self.running):
             process.send_signal(signal.SIGKILL)
-            process.wait()
+            process.wait(60)
 
     def mysql(self) -> None:
         """MySQL, until it greets."""

@@ -196,6 +196,10 @@ class Hit:
             kill_all(self.lab / DIRECTORIES[point.system])
 
 
+_LONGEST = 300.0
+"""Seconds after which a child is given up; an apply takes some."""
+
+
 @dataclass(frozen=True)
 class Run:
     """What became of an apply.
@@ -237,9 +241,17 @@ def apply_in_child(
         os.close(reading)
         _live(site, wanted, Hit(point, wires, site.lab), writing, make_plan)
     os.close(writing)
-    with os.fdopen(reading, "rb") as pipe:
-        said = pipe.read()
-    _, status = os.waitpid(child, 0)
+    late = threading.Timer(_LONGEST, os.kill, (child, signal.SIGABRT))
+    late.daemon = True
+    late.start()
+    try:
+        with os.fdopen(reading, "rb") as pipe:
+            said = pipe.read()
+        _, status = os.waitpid(child, 0)
+    finally:
+        late.cancel()
+    if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGABRT:
+        raise TimeoutError(f"an apply that is hit at {point} does not end within {_LONGEST:.0f} s")
     if os.WIFSIGNALED(status):
         return Run(reached=True)
     told = json.loads(said)

@@ -94,5 +94,5 @@ def go_through(choice: Choice, known: Sequence[str], jobs: int) -> list[Row]:
         ended += row is None
         found += [] if row is None else [row]
     for worker in workers:
-        worker.join()
+        worker.join(600)
     return sorted(found, key=lambda row: (meant.index(row.case), list(KINDS).index(row.kind)))

@@ -26,7 +26,7 @@ signal.signal(signal.SIGTERM, signal.SIG_IGN if deaf else stop)
 with data_home() as base:
     server = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)", str(base)])
     print(base, flush=True)
-    server.wait()
+    server.wait(600)
 """
 
 STALLING = """
@@ -45,7 +45,7 @@ def test_waits_for_ever():
     if "PYTEST_XDIST_WORKER" in os.environ:
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGALRM, signal.SIGINT, signal.SIGTERM])
     open("begun", "w").close()
-    subprocess.Popen(["cat"], stdin=subprocess.PIPE).wait()
+    subprocess.Popen(["cat"], stdin=subprocess.PIPE).wait(600)
 
 def test_behind_it():
     pass

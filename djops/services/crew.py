@@ -184,7 +184,7 @@ class PhaseRun:
         with self._turn:
             while not self._over:
                 if not self._turn.wait(_LOOK):
-                    self._crew.put(self._pause, on_database=True)
+                    self._crew.put(self._mark, on_database=True)
 
     def _begin(self) -> None:
         with self._turn:
@@ -286,7 +286,22 @@ class PhaseRun:
 
     def _end(self, change: int) -> None:
         self.outcome.done.append(change)
-        self._finished(change)
+        try:
+            self._finished(change)
+        except BaseException as error:
+            self._crash(error)
+
+    def _mark(self) -> None:
+        try:
+            self._pause()
+        except BaseException as error:
+            with self._turn:
+                self._crash(error)
+
+    def _crash(self, error: BaseException) -> None:
+        """End the run with what went wrong beside it: a thread that ended of it would be waited for."""
+        self._stopping = self._abandoned = True
+        self.crash = self.crash or error
 
     def _conclude(self) -> None:
         settled = {*self.outcome.done, *self.outcome.failed}

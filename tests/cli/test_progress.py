@@ -69,7 +69,7 @@ def test_threads_do_not_mix_their_lines() -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join()
+        thread.join(120)
     lines = stream.getvalue().splitlines()
     assert len(lines) == 8 * 50
     assert all(re.fullmatch(r"ok +\d\.\d s  step-\d: n", line) for line in lines)

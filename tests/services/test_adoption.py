@@ -366,7 +366,7 @@ def killed(place: Place, after: float) -> bool:
     time.sleep(after)
     process.kill()
     process.stdout.close()
-    return process.wait() == -signal.SIGKILL
+    return process.wait(120) == -signal.SIGKILL
 
 
 @pytest.fixture(scope="module")

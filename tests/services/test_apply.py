@@ -289,7 +289,7 @@ def test_killing_djops_itself_again_and_again(place: Place, lab: LabUnderTest) -
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         time.sleep(chance.uniform(0.4, 1.4))
         process.kill()
-        process.wait()
+        process.wait(120)
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     again = subprocess.run([*command, "--json"], capture_output=True, text=True, check=False)

@@ -171,7 +171,7 @@ def command_lines() -> Iterator[set[str]]:
         yield seen
     finally:
         over.set()
-        watcher.join()
+        watcher.join(120)
 
 
 def test_nothing_secret_is_in_a_command_line_or_a_log(

@@ -247,7 +247,7 @@ def test_being_ended_is_passed_on(tmp_path: Path, number: signal.Signals) -> Non
 def test_what_a_killed_djops_left_goes_with_the_next_one(tmp_path: Path) -> None:
     child = driven(tmp_path, "exec sleep 60")
     os.killpg(child.pid, signal.SIGKILL)
-    child.wait()
+    child.wait(120)
     assert [path.name.partition("-")[0] for path in (tmp_path / "connect").iterdir()] == [str(child.pid)]
     with clients.workspace(tmp_path) as directory:
         assert list((tmp_path / "connect").iterdir()) == [directory]

@@ -128,7 +128,9 @@ def test_what_deals_with_the_same_object_keeps_the_order_of_the_plan(
         with guard:
             ended[number] = next(clock)
 
-    outcome = run_of(changes, send).run()
+    # Statements that are shared are made anew each time that a plan is scheduled.
+    run = PhaseRun(Crew(), pieces, len(changes), send=send, finished=lambda _: None, pause=lambda: None)
+    outcome = run.run()
     assert sorted(outcome.done) == list(range(len(changes)))
     for late, piece in enumerate(pieces):
         mine = touched(piece.operation)
@@ -318,6 +320,38 @@ def test_a_crash_passes_through() -> None:
 
     with pytest.raises(Crash):
         run_of([doing(sql("a")), doing(on_user("b"))], send).run()
+
+
+@pytest.mark.parametrize("who", ["finished", "pause"])
+def test_whoever_hears_of_it_and_fails_ends_the_run(who: str) -> None:
+    """A request is under way meanwhile; no thread may end of another's failure."""
+    told = threading.Event()
+
+    def fails(*_: object) -> None:
+        told.set()
+        raise DjopsError("cannot be written down", code="E_DISK")
+
+    def send(_: Operation) -> None:
+        told.wait(60)
+
+    changes = [doing(), doing(on_user("b"))]
+    run = PhaseRun(
+        Crew(), schedule(changes), len(changes),
+        send=send,
+        finished=fails if who == "finished" else lambda _: None,
+        pause=fails if who == "pause" else lambda: None,
+    )  # fmt: skip
+    caught: list[BaseException] = []
+
+    def watched() -> None:
+        with pytest.raises(DjopsError) as error:
+            run.run()
+        caught.append(error.value)
+
+    thread = threading.Thread(target=watched, daemon=True)
+    thread.start()
+    thread.join(120)
+    assert [str(one) for one in caught] == ["cannot be written down"], "it is waited for without an end"
 
 
 def test_an_interruption_lets_what_is_under_way_come_to_its_end() -> None:

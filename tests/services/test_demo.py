@@ -269,7 +269,7 @@ def test_a_killed_demo_goes_on(up: DemoUnderTest) -> None:
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         time.sleep(seconds)
         process.send_signal(signal.SIGKILL)
-        process.wait()
+        process.wait(120)
     demo.run(up.site.project_file.parent)
     test_everything_is_there(up)
     with Servers(up.site) as servers:

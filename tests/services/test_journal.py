@@ -249,7 +249,7 @@ def test_two_that_add_at_once_make_one_chain(ground: Ground, own: Journal) -> No
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join()
+        thread.join(300)
     assert not errors
     found = check(own.read())
     assert (found.rows, found.faults) == (45, ())

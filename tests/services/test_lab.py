@@ -195,7 +195,7 @@ def test_down_stops_what_was_started_and_keeps_the_data(directory: Path) -> None
     assert processes_of(directory) == []
     assert bystander.poll() is None
     bystander.kill()
-    bystander.wait()
+    bystander.wait(120)
     assert labs.down(PROJECT).stopped == ()
     assert everything(directory) == before
     labs.up(PROJECT)
@@ -270,7 +270,7 @@ def test_two_at_once(directory: Path) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join()
+        thread.join(300)
     assert sorted(result.changed for result in results) == [False, True]
 
 
@@ -331,7 +331,7 @@ def test_up_killed_at_any_moment_is_finished_by_the_next() -> None:
             assert victim.stdout.readline() == "begins\n"
             time.sleep(delay)
             victim.kill()
-            victim.wait()
+            victim.wait(120)
             victim.stdout.close()
         labs.up(project)
         assert labs.status(project).healthy

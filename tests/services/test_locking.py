@@ -202,7 +202,7 @@ def test_an_interrupted_apply_says_what_was_done_and_goes_on(
                 break
         process.send_signal(number)
         said = process.stderr.read()
-        status = process.wait()
+        status = process.wait(120)
     assert status == 128 + number
     assert "djops was interrupted; " in said
     assert "changes were carried out" in said

@@ -203,4 +203,4 @@ def test_ctrl_c_is_how_it_ends(sessions: Sessions, tmp_path: Path) -> None:
         assert child.communicate(timeout=120)[0] == "status 0 ended ['s-1']\n"
     finally:
         child.kill()
-        child.wait()
+        child.wait(120)

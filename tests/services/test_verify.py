@@ -335,7 +335,7 @@ def test_what_a_killed_run_left_is_removed_by_the_next(bench: Bench, lab: LabUnd
     process = _started(lab)
     _wait_for_account(bench.site, process)
     process.kill()
-    assert process.wait() == -signal.SIGKILL
+    assert process.wait(120) == -signal.SIGKILL
     assert holdings(bench.site) != before
     verdict = bench.verify(verify.LIVE, "anna", "ephys")
     assert verdict.removed

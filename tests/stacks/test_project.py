@@ -47,7 +47,7 @@ def analyzer() -> Iterator[analyzer_pb2_grpc.AnalyzerStub]:
             yield analyzer_pb2_grpc.AnalyzerStub(channel)
     finally:
         pack.kill()
-        pack.wait()
+        pack.wait(120)
 
 
 def test_the_pack_tells_its_rules(analyzer: analyzer_pb2_grpc.AnalyzerStub) -> None:

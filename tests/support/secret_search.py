@@ -274,7 +274,7 @@ def watching(search: SecretSearch, *places: Path) -> Iterator[SecretSearch]:
             yield search
         finally:
             over.set()
-            watcher.join()
+            watcher.join(120)
             search.look_at_files(*places, *_temporary(began))
             search.judge_commands()
 

@@ -53,7 +53,7 @@ class Wires:
 
     def __exit__(self, *exception: object) -> None:
         self.process.kill()
-        self.process.wait()
+        self.process.wait(120)
         for pipe in (self.process.stdin, self.process.stdout):
             if pipe is not None:
                 pipe.close()

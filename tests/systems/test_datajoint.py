@@ -246,7 +246,7 @@ def test_it_ends_when_djops_is_killed(mysql: MysqlConnection, tmp_path: Path) ->
     _eventually(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text())
     pid = int((tmp_path / "pid").read_text())
     parent.send_signal(signal.SIGKILL)
-    parent.wait()
+    parent.wait(120)
     _eventually(lambda: not _alive(pid))
 
 

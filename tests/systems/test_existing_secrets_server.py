@@ -66,7 +66,7 @@ def existing(tmp_path: Path) -> Iterator[SecretsConnection]:
         yield SecretsConnection(address, role_id, Secret(secret_id))
     finally:
         server.kill()
-        server.wait()
+        server.wait(120)
 
 
 def test_it_serves_djops_as_the_labs_own_does(existing: SecretsConnection) -> None:

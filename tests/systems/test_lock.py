@@ -51,7 +51,7 @@ def test_it_is_free_when_its_holder_is_killed(tmp_path: Path) -> None:
     path = tmp_path / "lock"
     with held_by_another(path) as other:
         other.send_signal(signal.SIGKILL)
-        other.wait()
+        other.wait(120)
         with locked(path, "up"):
             assert json.loads(path.read_text())["pid"] == os.getpid()
 

@@ -286,7 +286,7 @@ def test_an_initialisation_that_was_killed_is_begun_again() -> None:
                 assert victim.stdout.readline() == "begins\n"
                 time.sleep(delay)
                 victim.kill()
-                victim.wait()
+                victim.wait(120)
                 victim.stdout.close()
                 assert not (lab.state("mysql") / "data").exists(), "too late to test anything"
             bring_up(server)

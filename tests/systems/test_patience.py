@@ -55,7 +55,7 @@ def test_a_journal_that_somebody_holds_is_told(tmp_path: Path, monkeypatch: pyte
     chain.append([row])
     monkeypatch.setattr(journal, "_LOCK_SECONDS", 0.1)
     with chain.path.open() as held:
-        fcntl.flock(held, fcntl.LOCK_EX)
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
         with pytest.raises(LockedError, match="held the journal") as caught:
             chain.append([journal.draft("test", "end")])
     assert caught.value.where == str(chain.path)

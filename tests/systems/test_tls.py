@@ -53,7 +53,7 @@ def test_a_verifying_client_accepts_every_address(name: str, made: Path) -> None
     thread.start()
     with client.wrap_socket(right, server_hostname=name) as connection:
         assert connection.version() == "TLSv1.3"
-    thread.join()
+    thread.join(120)
 
 
 def test_another_labs_authority_is_not_enough(made: Path, tmp_path_factory: pytest.TempPathFactory) -> None:

@@ -206,4 +206,4 @@ def served(double: AwsDouble) -> Iterator[str]:
     try:
         yield f"127.0.0.1:{port}"
     finally:
-        server.stop(0).wait()
+        server.stop(0).wait(60)

@@ -283,4 +283,4 @@ def _served(deployment: Deployment) -> Iterator[str]:
         yield f"127.0.0.1:{port}"
     finally:
         with suppress(Exception):
-            server.stop(0).wait()
+            server.stop(0).wait(60)
