@@ -13,6 +13,29 @@ MANAGER = "manager"
 TOKEN_ROLE = "djops-principal"  # noqa: S105 - a role's name
 """The token role through which short-lived tokens of principals are made."""
 
+ENGINES: Mapping[str, Mapping[str, object]] = {
+    MOUNT: {"type": "kv", "options": {"version": "2"}},
+    DATABASE: {"type": "database"},
+}
+"""Secrets engines of a server that djops sets up, by mount: what is kept, and what makes credentials."""
+
+METHODS: Mapping[str, Mapping[str, object]] = {
+    "approle": {"type": "approle"},
+    "userpass": {"type": "userpass"},
+}
+"""Its log-in methods likewise: for djops and services, and for people."""
+
+AUDIT: Mapping[str, str] = {"mode": "0600", "elide_list_responses": "true"}
+"""Options of its audit device, a file: lists of a thousand people's policies would fill the disk without
+telling who did what."""
+
+RECOVERY = "recovery"
+"""AppRole and policy of whoever makes a root token with the recovery keys, where no root token is kept;
+outside of ``djops-*``, so that djops' own AppRole cannot make itself that."""
+
+ROOT_TOKENS = "sys/generate-root-token"
+"""Where root tokens are made by who is logged in and has the recovery keys; OpenBao has it from 2.6 on."""
+
 _OPENS = re.compile(rf'"{MOUNT}/data/(?P<project>[^/"]+)/(?:people|services)/(?P<principal>[^/"]+)"')
 
 
@@ -160,6 +183,30 @@ def approle() -> dict[str, object]:
         "token_max_ttl": "8h",
         "secret_id_num_uses": 0,
         "secret_id_ttl": 0,
+    }
+
+
+def first_requests() -> Mapping[str, tuple[str, Mapping[str, object]]]:
+    """Return what makes a new server djops', in order: each a path and what is written there.
+
+    What an AppRole may do is there before the role, and nobody can log in before the last.
+    """
+    return {
+        **{f"mount-{path}": (f"sys/mounts/{path}", how) for path, how in ENGINES.items()},
+        "policy": (f"sys/policies/acl/{MANAGER}", {"policy": manager_policy()}),
+        "token-role": (f"auth/token/roles/{TOKEN_ROLE}", token_role()),
+        **{f"auth-{path}": (f"sys/auth/{path}", how) for path, how in METHODS.items()},
+        "role": ("auth/approle/role/djops", approle()),
+    }
+
+
+def recovery_requests() -> Mapping[str, tuple[str, Mapping[str, object]]]:
+    """Return what lets who has the recovery keys make a root token, and do nothing else; in order."""
+    policy = f'path "{ROOT_TOKENS}/*" {{ capabilities = ["create", "delete", "read", "update"] }}\n'
+    role = {**approle(), "token_policies": [RECOVERY], "token_ttl": "10m", "token_max_ttl": "10m"}
+    return {
+        "policy": (f"sys/policies/acl/{RECOVERY}", {"policy": policy}),
+        "role": (f"auth/approle/role/{RECOVERY}", role),
     }
 
 

@@ -6,9 +6,10 @@ give (AWS' documentation of RDS for MySQL); what ends a session there is a proce
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,9 +26,7 @@ from djops.compile.mysql_manager import (
 )
 from djops.compile.s3_manager import SCRATCH
 from djops.compile.sql import quote_account, quote_string
-from djops.compile.vault import MOUNT
-from djops.compile.vault_manager import MANAGER as POLICY
-from djops.compile.vault_manager import TOKEN_ROLE, approle, manager_policy, token_role
+from djops.compile.vault_manager import RECOVERY, ROOT_TOKENS, first_requests, recovery_requests
 from djops.errors import AccessDeniedError, DjopsError
 from djops.model.cloud import manager_account
 from djops.services.cloud import Cloud
@@ -103,20 +102,150 @@ def set_up(
 
 def _secrets_server(work: _SetUp, step: Step) -> None:
     known, place = work.known, work.place
-    if work.cloud.env.secrets is not None or read_json(place.approle) is not None:
+    if work.cloud.env.secrets is not None:
         return
-    write_private(place.secrets_ca, _awaited(lambda: work.administrator.parameter(known.secrets_ca), step))
-    first = work.administrator.secret(known.secrets_init)
-    server = _RootedSecrets(place.secrets_address(), place.secrets_ca, Secret(str(first["root_token"])))
-    with server as root:
-        _mount(root)
-        root.request("POST", f"sys/policies/acl/{POLICY}", {"policy": manager_policy()})
-        root.request("POST", f"auth/token/roles/{TOKEN_ROLE}", token_role())
-        root.request("POST", "auth/approle/role/djops", approle())
-        role = root.request("GET", "auth/approle/role/djops/role-id") or {}
-        secret = root.request("POST", "auth/approle/role/djops/secret-id", {}) or {}
-    ids = {"role_id": role["data"]["role_id"], "secret_id": secret["data"]["secret_id"]}
-    write_json(place.approle, ids)
+    if not place.secrets_ca.exists():
+        write_private(
+            place.secrets_ca, _awaited(lambda: work.administrator.parameter(known.secrets_ca), step)
+        )
+    ids = read_json(place.approle)
+    if ids is not None and _is_whole(work, ids):
+        return
+    with _rooted(work) as root:
+        for path, settings in lacking(root):
+            root.request("POST", path, settings)
+        if ids is None:
+            role = root.request("GET", "auth/approle/role/djops/role-id") or {}
+            secret = root.request("POST", "auth/approle/role/djops/secret-id", {}) or {}
+            write_json(
+                place.approle,
+                {"role_id": role["data"]["role_id"], "secret_id": secret["data"]["secret_id"]},
+            )
+
+
+def _is_whole(work: _SetUp, ids: Mapping[str, Any]) -> bool:
+    """Tell whether the server has all that djops would set up today, as far as djops' own log-in sees it."""
+    place = work.place
+    at = SecretsConnection(
+        place.secrets_address(), str(ids["role_id"]), Secret(str(ids["secret_id"])), place.secrets_ca
+    )
+    with Secrets(at) as own:
+        seen = (own.request("GET", "sys/internal/ui/mounts") or {}).get("data") or {}
+    there = {f"sys/mounts/{path}" for path in seen.get("secret") or {}}
+    there |= {f"sys/auth/{path}" for path in seen.get("auth") or {}}
+    return all(f"{path}/" in there for path, _ in first_requests().values() if path.startswith(_MOUNTS))
+
+
+_MOUNTS = ("sys/mounts/", "sys/auth/")
+"""Where a second write is refused rather than done again."""
+
+
+def lacking(root: Secrets) -> Iterator[tuple[str, Mapping[str, object]]]:
+    """Yield what a server is to be told so that it is djops': mounts that it lacks, and everything else.
+
+    Args:
+        root: A session that may do everything.
+    """
+    there = {
+        f"{parent}{path}".rstrip("/")
+        for parent in _MOUNTS
+        for path in (root.request("GET", parent.rstrip("/")) or {}).get("data") or {}
+    }
+    for path, settings in first_requests().values():
+        if path not in there:
+            yield path, settings
+
+
+@contextlib.contextmanager
+def _rooted(work: _SetUp) -> Iterator[Secrets]:
+    """Open a session as root; afterwards no root token holds, and none is kept.
+
+    The first root token is what the machine handed over. In its place Secrets Manager has the recovery keys
+    and, renewed by every run, a log-in that may make a root token with them and nothing else.
+    """
+    kept = dict(work.administrator.secret(work.known.secrets_init))
+    address, ca = work.place.secrets_address(), work.place.secrets_ca
+    token = Secret(str(kept.get("root_token") or ""))
+    if not token.reveal() or not _holds(address, ca, token):
+        token = _recovered(address, ca, kept)
+    with _TokenSecrets(address, ca, token) as root:
+        try:
+            yield root
+            before = kept.get(_SECRET_ID)
+            kept |= _recovery_log_in(root)
+            # Root goes after its successor is kept: whoever is killed in between begins again.
+            work.administrator.put_secret(work.known.secrets_init, kept)
+            if before is not None:
+                root.request("POST", f"{_RECOVERY}/secret-id/destroy", {"secret_id": before})
+        finally:
+            root.request("POST", "auth/token/revoke-self", {})
+    if kept.pop("root_token", None) is not None:
+        work.administrator.put_secret(work.known.secrets_init, kept)
+
+
+_RECOVERY = f"auth/approle/role/{RECOVERY}"
+_ROLE_ID, _SECRET_ID = "recovery_role_id", "recovery_secret_id"
+"""In the secret beside the recovery keys: the log-in that makes a root token with these."""
+
+
+def _recovery_log_in(root: Secrets) -> Mapping[str, str]:
+    for path, settings in recovery_requests().values():
+        root.request("POST", path, settings)
+    role = root.request("GET", f"{_RECOVERY}/role-id") or {}
+    secret = root.request("POST", f"{_RECOVERY}/secret-id", {}) or {}
+    return {_ROLE_ID: role["data"]["role_id"], _SECRET_ID: secret["data"]["secret_id"]}
+
+
+def _holds(address: str, ca: Path, token: Secret) -> bool:
+    """Tell whether a token is one that the server still knows."""
+    with _TokenSecrets(address, ca, token) as root:
+        try:
+            return root.request("GET", "auth/token/lookup-self") is not None
+        except AccessDeniedError:
+            return False
+
+
+def _recovered(address: str, ca: Path, kept: Mapping[str, Any]) -> Secret:
+    """Make a root token with what is kept beside the recovery keys."""
+    role, secret = str(kept.get(_ROLE_ID) or ""), Secret(str(kept.get(_SECRET_ID) or ""))
+    with Secrets(SecretsConnection(address, role, secret, ca)) as session:
+        token = generate_root(session, [str(key) for key in kept.get("recovery_keys_b64") or ()])
+    if token is None:
+        raise AccessDeniedError(
+            "the secrets server has no root token, and the recovery keys that are kept do not make one",
+            where=address,
+            hint="have who holds the others make one with `bao operator generate-root`, and put it into the "
+            "environment's secret in Secrets Manager as `root_token`",
+        )
+    return token
+
+
+def generate_root(session: Secrets, recovery_keys: Sequence[str]) -> Secret | None:
+    """Make a root token with the recovery keys.
+
+    Args:
+        session: A session that may do that, and need not do anything else.
+        recovery_keys: As many of them as it takes.
+
+    Returns:
+        The token; ``None`` when these keys are not enough.
+
+    Raises:
+        DjopsError: The server refuses.
+    """
+    # An attempt that was not finished would be in the way.
+    session.request("DELETE", f"{ROOT_TOKENS}/attempt")
+    begun = (session.request("POST", f"{ROOT_TOKENS}/attempt", {}) or {})["data"]
+    for key in recovery_keys:
+        sent = {"key": key, "nonce": begun["nonce"]}
+        answer = (session.request("POST", f"{ROOT_TOKENS}/update", sent) or {})["data"]
+        if answer["complete"]:
+            encoded = str(answer["encoded_token"])
+            token = base64.b64decode(encoded + "=" * (-len(encoded) % 4))
+            pad = str(begun["otp"]).encode()
+            return Secret(bytes(one ^ two for one, two in zip(token, pad, strict=True)).decode())
+    session.request("DELETE", f"{ROOT_TOKENS}/attempt")
+    return None
 
 
 def _awaited(ask: Callable[[], str], step: Step) -> str:
@@ -133,17 +262,8 @@ def _awaited(ask: Callable[[], str], step: Step) -> str:
             time.sleep(_POLL_SECONDS)
 
 
-def _mount(root: Secrets) -> None:
-    mounts = (root.request("GET", "sys/mounts") or {}).get("data") or {}
-    if f"{MOUNT}/" not in mounts:
-        root.request("POST", f"sys/mounts/{MOUNT}", {"type": "kv", "options": {"version": "2"}})
-    methods = (root.request("GET", "sys/auth") or {}).get("data") or {}
-    if "approle/" not in methods:
-        root.request("POST", "sys/auth/approle", {"type": "approle"})
-
-
-class _RootedSecrets(Secrets):
-    """A session with the first token of a new secrets server, which is not given back."""
+class _TokenSecrets(Secrets):
+    """A session with a token that was not got by logging in; it is not given back."""
 
     def __init__(self, address: str, ca: Path, token: Secret) -> None:
         super().__init__(SecretsConnection(address, "", Secret(""), ca))

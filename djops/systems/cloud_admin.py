@@ -57,6 +57,18 @@ class Administrator:
             raise DjopsError("this secret does not hold what was expected", where=arn, code="E_NO_SECRET")
         return found
 
+    def put_secret(self, arn: str, content: Mapping[str, Any]) -> None:
+        """Write a new version of a secret of Secrets Manager, as JSON.
+
+        Args:
+            arn: The secret's ARN.
+            content: What it holds from then on.
+        """
+        with _explained("secretsmanager:PutSecretValue"):
+            self._session.client("secretsmanager").put_secret_value(
+                SecretId=arn, SecretString=json.dumps(dict(content))
+            )
+
     def parameter(self, name: str) -> str:
         """Read a parameter of SSM.
 

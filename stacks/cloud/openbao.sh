@@ -46,6 +46,8 @@ audit "file" "main" {
   options {
     file_path = "/var/lib/openbao/audit.log"
     mode      = "0600"
+    # Lists of all policies and people would fill the disk without telling who did what.
+    elide_list_responses = "true"
   }
 }
 api_addr     = "https://$$name:8200"

@@ -23,8 +23,7 @@ import ssl
 from pathlib import Path
 from typing import Any, ClassVar
 
-from djops.compile.vault import DATABASE, MOUNT
-from djops.compile.vault_manager import MANAGER, TOKEN_ROLE, approle, manager_policy, token_role
+from djops.compile.vault_manager import AUDIT, first_requests
 from djops.errors import DjopsError
 from djops.systems import process
 from djops.systems.connections import Secret, SecretsConnection
@@ -229,8 +228,7 @@ class OpenBaoServer:
         lab = self.lab
         address, cluster = f"{HOST}:{self._port}", f"{HOST}:{lab.ports['secrets_cluster']}"
         seal = {"current_key_id": "lab-1", "current_key": f"file://{self._seal_key}"}
-        # Lists of a thousand people's policies would fill the disk without telling who did what.
-        audit = {"file_path": str(self.audit_log), "mode": "0600", "elide_list_responses": "true"}
+        audit = {"file_path": str(self.audit_log), **AUDIT}
         listener = {
             "address": address,
             "cluster_address": cluster,
@@ -255,16 +253,10 @@ class OpenBaoServer:
         """Return the requests of the first start, in order; what the AppRole may do comes before it."""
         bound = {"secret_id_bound_cidrs": _LOOPBACK, "token_bound_cidrs": _LOOPBACK}
         role_id, secret_id = (_from_file(self._first_start / name) for name in (_ROLE_ID, _SECRET_ID))
-        requests: dict[str, tuple[str, dict[str, Any]]] = {
-            "mount": (f"sys/mounts/{MOUNT}", {"type": "kv", "options": {"version": "2"}}),
-            "database": (f"sys/mounts/{DATABASE}", {"type": "database"}),
-            "policy": (f"sys/policies/acl/{MANAGER}", {"policy": manager_policy()}),
-            "token-role": (f"auth/token/roles/{TOKEN_ROLE}", token_role()),
-            "approle": ("sys/auth/approle", {"type": "approle"}),
-            "people": ("sys/auth/userpass", {"type": "userpass"}),
-            "role": ("auth/approle/role/djops", {**approle(), **bound, "role_id": role_id}),
-            "secret-id": ("auth/approle/role/djops/custom-secret-id", {"secret_id": secret_id}),
-        }
+        requests = dict(first_requests())
+        role, settings = requests["role"]
+        requests["role"] = role, {**settings, **bound, "role_id": role_id}
+        requests["secret-id"] = f"{role}/custom-secret-id", {"secret_id": secret_id}
         return [
             {name: {"operation": "update", "path": path, "data": data}}
             for name, (path, data) in requests.items()
