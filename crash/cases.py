@@ -29,12 +29,16 @@ class Side:
         people: The people's roles, each with what it is given on.
         teams: The teams, as the project file has them.
         stores: Names of stores besides the project's own.
+        main: Whether there is the project's own.
+        services: The services, each with its roles and, if djops does not keep them, its credentials.
         today: The day on which grants are judged.
     """
 
     people: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     teams: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     stores: Sequence[str] = ()
+    main: bool = True
+    services: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     today: dt.date = DAY
 
     def project(self, own: Project, everybody: Mapping[str, Mapping[str, Any]]) -> Project:
@@ -49,9 +53,11 @@ class Side:
             name: {"members": team["members"], "grants": _grants(team["grants"])}
             for name, team in self.teams.items()
         }
-        data = own.model_dump() | {"people": people, "teams": teams, "services": {}}
+        services = {name: {**told, "grants": _grants(told["grants"])} for name, told in self.services.items()}
+        data = own.model_dump() | {"people": people, "teams": teams, "services": services}
         main = data["stores"]["main"]
-        data["stores"] = {"main": main, **{name: main | {"location": name} for name in self.stores}}
+        own_stores = {"main": main} if self.main else {}
+        data["stores"] = own_stores | {name: main | {"location": name} for name in self.stores}
         return Project.model_validate(data)
 
 
@@ -78,14 +84,28 @@ class Case:
     touches: Sequence[str] = ()
 
     @property
-    def people(self) -> tuple[str, ...]:
-        """Everybody who is there before or after."""
-        return tuple(sorted({*self.everybody, *self.before.people, *self.after.people}))
+    def services(self) -> tuple[str, ...]:
+        """The services that are there before or after."""
+        return tuple(sorted({*self.before.services, *self.after.services}))
+
+    @property
+    def principals(self) -> tuple[str, ...]:
+        """Everybody who is there before or after, services included."""
+        return tuple(sorted({*self.everybody, *self.before.people, *self.after.people, *self.services}))
 
     @property
     def concerned(self) -> tuple[str, ...]:
         """Everybody whom the plan is about."""
-        return tuple(name for name in self.people if name not in self.everybody or name in self.touches)
+        return tuple(name for name in self.principals if name not in self.everybody or name in self.touches)
+
+    def path(self, project: str, name: str) -> str:
+        """Return where somebody's credentials are kept, also of those who are gone.
+
+        Args:
+            project: Name of the project.
+            name: A person or service.
+        """
+        return f"{project}/{'services' if name in self.services else 'people'}/{name}"
 
 
 def load(project: str) -> Mapping[str, Case]:
@@ -117,8 +137,18 @@ def _grants(held: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 
 def _by_hand(step: Mapping[str, Any], project: str) -> ByHand:
+    step = _filled(step, project)
     if "sql" in step:
         return str(step["sql"])
     if "iam" in step:
         return AwsCall("iam", step["iam"], step["with"])
-    return VaultCall(step["secrets"], step["path"].format(project=project), step.get("body"))
+    return VaultCall(step["secrets"], step["path"], step.get("body"))
+
+
+def _filled(part: Any, project: str) -> Any:  # noqa: ANN401
+    """Put the project's name where a step has ``{project}``."""
+    if isinstance(part, Mapping):
+        return {name: _filled(value, project) for name, value in part.items()}
+    if isinstance(part, list):
+        return [_filled(value, project) for value in part]
+    return part.replace("{project}", project) if isinstance(part, str) else part

@@ -63,14 +63,14 @@ def rehearse(stage: Stage, case: Case) -> Rehearsal:
         case: The case.
     """
     before, after = stage.wanted(case, case.before), stage.wanted(case, case.after)
-    stage.set_up(case)
     memory = Memory()
-    old = memory.moment(stage.see(case, before))
-    run = at.apply_in_child(stage.at(after), after, stage.wires, None, stage.plan_of(case))
-    stage.carry_out(case, after)
-    new = memory.moment(stage.see(case, after))
-    watch = Watch(stage, case, old, new, memory)
-    found = watch.at_the_end(new, after)
+    with stage.set_up(case) as machines:
+        old = memory.moment(stage.see(case, before))
+        run = at.apply_in_child(stage.at(after), after, stage.wires, None, stage.plan_of(case))
+        stage.carry_out(case, after)
+        new = memory.moment(stage.see(case, after))
+        watch = Watch(stage, case, old, new, memory, machines)
+        found = watch.at_the_end(new, after)
     left = stage.bring_to(after)
     if not left.is_empty:
         found.wrong(f"without any crash there is something to do: {left.changes[0].describe()}")
@@ -92,15 +92,15 @@ def hit(stage: Stage, rehearsal: Rehearsal, point: Point) -> Found:
     """
     case = rehearsal.watch.case
     after = stage.wanted(case, case.after)
-    stage.set_up(case)
-    # Passwords and keys are new each time; the rights are what they were.
-    old = replace(rehearsal.watch.old.seen, kept=stage.kept(case))
-    watch = replace(rehearsal.watch, old=replace(rehearsal.watch.old, seen=old), turn=point.number)
     # Where the next apply is hit: somewhere in what is left, at another place for each point.
     second = (7 * point.number + 3) % (len(rehearsal.run.requests) - point.number)
-    with watch.sessions() as still_used:
-        found = _hit(stage, watch, after, point, second)
-        found.add(still_used())
+    with stage.set_up(case) as machines:
+        # Passwords and keys are new each time; the rights are what they were.
+        old = replace(rehearsal.watch.old, seen=replace(rehearsal.watch.old.seen, kept=stage.kept(case)))
+        watch = replace(rehearsal.watch, old=old, machines=machines, turn=point.number)
+        with watch.sessions() as still_used:
+            found = _hit(stage, watch, after, point, second)
+            found.add(still_used())
     return found
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import re
 import signal
 import sys
 import threading
@@ -17,10 +18,11 @@ from urllib.parse import urlsplit
 
 from botocore.config import Config
 
+from djops.compile.machines import engine_connection
 from djops.errors import DjopsError
 from djops.plan.change import Plan
 from djops.plan.operations import AwsCall
-from djops.services import access
+from djops.services import access, machines
 from djops.services.access import Servers, Wanted
 from djops.services.site import Site
 from djops.systems import mysql as mysql_module
@@ -52,7 +54,8 @@ SILENCE = 1
 
 _UNANSWERED = {"blip": "unanswered-blip", "hole": "unanswered-hole"}
 _READING = ("SELECT", "SHOW", "SET", "USE", "DO", "START", "COMMIT", "ROLLBACK", "KILL")
-"""Statements that change nothing, or are a part of what passes by as a whole."""
+"""Statements that change nothing, or are a part of what passes by as a whole; as is the drop of a procedure
+right before it is made anew."""
 
 
 @dataclass(frozen=True)
@@ -263,6 +266,7 @@ def _live(site: Site, wanted: Wanted, hit: Hit, writing: int, make_plan: MakePla
     told: dict[str, Any] = {}
     try:
         _watch(hit)
+        _connected_past(site)
         if hit.point is not None and hit.point.kind == "hole":
             _impatient()
         with Servers(through(site, hit.wires)) as servers, servers.changing("apply", 5):
@@ -298,6 +302,7 @@ def through(site: Site, wires: Wires) -> Site:
     return replace(
         site,
         mysql=replace(site.mysql, port=wires.ports["mysql"]),
+        mysql_root=site.mysql_root and replace(site.mysql_root, port=wires.ports["mysql"]),
         s3=replace(site.s3, admin_endpoint=past(site.s3.admin_endpoint, "s3")),
         secrets=replace(site.secrets, address=past(site.secrets.address, "secrets")),
     )
@@ -319,7 +324,7 @@ def _watch(hit: Hit) -> None:
         setattr(owner, name, passing)
 
     wrap(Mysql, "query", "mysql", _statement)
-    wrap(Mysql, "end_sessions", "mysql", lambda _, user: f"end all sessions of {user}")
+    wrap(Mysql, "end_sessions", "mysql", lambda _, user: _hidden(f"end all sessions of `{user}`"))
     wrap(S3, "_send", "s3", _call)
     wrap(Secrets, "_exchange", "secrets", _exchange)
 
@@ -329,16 +334,21 @@ def _watch(hit: Hit) -> None:
 
 def _statement(server: Mysql, text: str, *_: object) -> str:
     first, second = (*text.lstrip("( ").upper().split(None, 2), "", "")[:2]
-    reads = first in _READING and second != "DEFAULT"
-    if reads or server.connection.user == "root":
+    if (first in _READING and second != "DEFAULT") or (first, second) == ("DROP", "PROCEDURE"):
         return ""
-    # How many rows there are hangs on what earlier runs could not add.
-    return _hidden(text) if first != "INSERT" else text.partition(" (")[0]
+    if first in ("INSERT", "CREATE") and second != "USER":
+        # How many rows there are hangs on what earlier runs could not add; procedures are long.
+        return text.partition("(")[0].strip()
+    return _hidden(text)
+
+
+_PASSWORD = re.compile(r" BY '(?:[^'\\]|''|\\.)*'")
+_NEW_EACH_TIME = re.compile(r"(?<=[`']v-)\w{1,13}-\w{16}|(?<=\"engine\": \")\d+")
+"""The name of a leased account, and times."""
 
 
 def _hidden(text: str) -> str:
-    head, by, tail = text.partition(" BY '")
-    return head + by + "...'" + tail.partition("'")[2] if by else text
+    return _NEW_EACH_TIME.sub("...", _PASSWORD.sub(" BY '...'", text))
 
 
 def _call(_server: S3, operation: AwsCall, *_: object) -> str:
@@ -347,8 +357,17 @@ def _call(_server: S3, operation: AwsCall, *_: object) -> str:
 
 
 def _exchange(_server: Secrets, method: str, path: str, *_: object) -> str:
-    reads = method in ("GET", "LIST") or path.startswith("auth/")
+    reads = method in ("GET", "LIST") or path.startswith(("auth/approle/login", "auth/token/"))
     return "" if reads else f"{method} {path}"
+
+
+def _connected_past(site: Site) -> None:
+    """Let the secrets server reach MySQL by itself, in this process's plans only."""
+
+    def connection(project: str, host: str, _port: int, ca: str) -> Mapping[str, Any]:
+        return engine_connection(project, host, site.mysql.port, ca)
+
+    vars(machines).update(engine_connection=connection)
 
 
 def _impatient() -> None:

@@ -5,14 +5,20 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
+from crash import machines
 from crash.cases import ByHand, Case, Side
+from crash.machines import Machine
 from crash.points import SYSTEMS, MakePlan
+from djops.compile.machines import PROCEDURES, SWEEP, engine_account, engine_config
 from djops.compile.mysql_manager import SCHEMA_PRIVILEGES
 from djops.compile.mysql_state import AccountId, MysqlCatalog
 from djops.compile.secrets_state import SecretsState
+from djops.compile.sql import quote_account
+from djops.compile.vault import DATABASE
 from djops.errors import StartError
 from djops.model.graph import PipelineGraph
 from djops.plan.change import Plan
@@ -59,14 +65,24 @@ class Seen:
     Attributes:
         evidence: What their catalogs mean, for everybody whom a case is about.
         secrets: What the secrets server holds, without secrets.
-        kept: The credentials kept for each person.
+        kept: The credentials kept for each person and service.
         passwords: Accounts that have a password, as root sees it.
+        settings: Services' log-ins, what the database engine makes for them, and how it reaches MySQL.
+        procedures: The stored procedures that the engine may call.
     """
 
     evidence: Evidence
     secrets: SecretsState
     kept: Mapping[str, StoredSecret]
     passwords: frozenset[str]
+    settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    procedures: Mapping[str, str] = field(default_factory=dict)
+
+    def is_kept(self, name: str) -> bool:
+        """Tell whether somebody has a database password that djops is to keep."""
+        project = self.evidence.wanted.project
+        engine = name in project.services and project.services[name].credentials.type != "kept"
+        return name in project.principals and not engine
 
     @property
     def mysql(self) -> MysqlCatalog:
@@ -113,11 +129,22 @@ class Stage:
             access.apply(servers, access.make_plan(servers, wanted))
             return access.make_plan(servers, wanted)
 
-    def set_up(self, case: Case) -> None:
-        """Bring the servers to where a case begins."""
+    @contextlib.contextmanager
+    def set_up(self, case: Case) -> Iterator[Mapping[str, Machine]]:
+        """Bring the servers to where a case begins; yields its services, each logged in."""
         before = self.wanted(case, case.before)
-        with self.changing(before) as servers:
-            access.apply(servers, access.make_plan(servers, before))
+        with contextlib.ExitStack() as stack:
+            with self.changing(before) as servers:
+                access.apply(servers, access.make_plan(servers, before))
+                started = {
+                    name: machines.start(servers, before.project, name) for name in case.before.services
+                }
+            for machine in started.values():
+                stack.callback(machine.session.close)
+            self._as_it_begins(case, before)
+            yield started
+
+    def _as_it_begins(self, case: Case, before: Wanted) -> None:
         if any(isinstance(step, str) and "IDENTIFIED" in step for step in case.by_hand):
             time.sleep(1.1)  # the server tells in whole seconds when a password was changed
         self.by_hand(case.by_hand)
@@ -164,19 +191,31 @@ class Stage:
             wanted: What the project file wants at this time.
         """
         servers, project = self.observer(wanted), wanted.project
-        found = evidence.gather(servers, wanted)
+        found, secrets = evidence.gather(servers, wanted), servers.secrets.state(project.project)
         host = project.environments[self.site.environment].host_pattern
         return Seen(
-            evidence=replace(found, accounts={name: AccountId(name, host) for name in case.people}),
-            secrets=servers.secrets.state(project.project),
+            evidence=replace(found, accounts={name: AccountId(name, host) for name in case.principals}),
+            secrets=secrets,
             kept=self.kept(case),
             passwords=self._with_password(),
+            settings=self._settings(servers, secrets) if case.services else {},
+            procedures=servers.mysql.procedures() if case.services else {},
         )
+
+    def _settings(self, servers: Servers, secrets: SecretsState) -> Mapping[str, Mapping[str, Any]]:
+        path = f"{DATABASE}/config/{engine_config(self.site.project.project)}"
+        connection = servers.secrets.request("GET", path)
+        found = {**(secrets.settings or {}), **({path: connection["data"]} if connection else {})}
+        # When a password was renewed last is another thing each time.
+        return {
+            path: {name: value for name, value in settings.items() if not name.startswith("last_")}
+            for path, settings in found.items()
+        }
 
     def kept(self, case: Case) -> Mapping[str, StoredSecret]:
         """Read the credentials that are kept for everybody whom a case is about."""
         project, secrets = self.site.project.project, self._observer.secrets
-        stored = {name: secrets.read_secret(f"{project}/people/{name}") for name in case.people}
+        stored = {name: secrets.read_secret(case.path(project, name)) for name in case.principals}
         return {name: one for name, one in stored.items() if one is not None}
 
     def observer(self, wanted: Wanted) -> Servers:
@@ -233,7 +272,7 @@ def staged(project_file: Path) -> Iterator[Stage]:
             wires.heal()
             labs.up(site.project, site.environment)
             stage.bring_to(Wanted.of(Side().project(site.project, {}), GRAPH))
-            stage.as_root(*_removed())
+            stage.as_root(*_removed(site.project.project))
 
 
 def _made() -> Iterator[str]:
@@ -247,8 +286,12 @@ def _made() -> Iterator[str]:
     yield f"GRANT SELECT ON `other\\_lab`.* TO {STRANGER}"
 
 
-def _removed() -> Iterator[str]:
-    yield f"DROP USER IF EXISTS {STRANGER}"
+def _removed(project: str) -> Iterator[str]:
+    yield f"DROP USER IF EXISTS {STRANGER}, {quote_account(*engine_account(project))}"
+    yield f"DROP EVENT IF EXISTS djops.{SWEEP}"
+    yield "DROP TABLE IF EXISTS djops.leases"
+    for procedure in (*PROCEDURES, SWEEP):
+        yield f"DROP PROCEDURE IF EXISTS djops.{procedure}"
     for schema in (STRANGER, *reversed(list(UPSTREAM))):
         yield f"DROP DATABASE IF EXISTS {schema}"
     rights = ", ".join(SCHEMA_PRIVILEGES)

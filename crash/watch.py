@@ -1,8 +1,8 @@
 """What must be true at every moment of a plan, also between a crash and the next apply.
 
 Nobody holds more than the larger of the old and the new rights, question by question; whoever a plan is
-not about holds exactly what he held; no account is open without password or TLS; and what the secrets
-server hands out works, or djops knows that it does not.
+not about holds exactly what he held; no account is open without password or TLS, nor one that was leased
+to a service that is gone; and what the secrets server hands out works, or djops knows that it does not.
 """
 
 from __future__ import annotations
@@ -17,9 +17,11 @@ import pymysql
 from pymysql.constants import CR
 
 from crash.cases import Case
+from crash.machines import Machine, Machines, start
 from crash.stage import Seen, Stage
 from djops.compile.mysql_state import AccountId
 from djops.errors import DjopsError, UndecidedError
+from djops.plan.leases import engines
 from djops.plan.mysql_changes import CHANGED_FACT, STATE_FACT
 from djops.plan.operations import AwsCall
 from djops.plan.s3_changes import KEY_FACT, STORES_FACT
@@ -126,12 +128,22 @@ class Memory:
 def _access(seen: Seen) -> Hashable:
     """Return all that the catalogs say of access; ids of users and keys and the time of passwords are not."""
     mysql, reader = seen.mysql, seen.evidence.s3
+    leased = {
+        name.user: f"lease {number} of {lease.service}"
+        for number, (name, lease) in enumerate(sorted(mysql.leases.items(), key=lambda item: item[1]))
+    }
     users = {name: replace(user, arn="", user_id="", keys={}) for name, user in seen.users.items()}
     accounts = {name: replace(one, password_changed="", meaning="") for name, one in mysql.accounts.items()}
-    rest = {name: _plain(part) for name, part in vars(mysql).items() if name not in ("accounts", "events")}
+    rest = {name: part for name, part in vars(mysql).items() if name not in ("accounts", "events")}
     buckets = reader.catalog.buckets if reader is not None else {}
     project = seen.evidence.wanted.project.model_dump_json()
-    return project, repr(rest), *map(_plain, (accounts, users, buckets))
+    return project, *(_renamed(text, leased) for text in map(_plain, (rest, accounts, users, buckets)))
+
+
+def _renamed(text: str, names: Mapping[str, str]) -> str:
+    for name, other in names.items():
+        text = text.replace(name, other)
+    return text
 
 
 def _plain(part: object) -> str:
@@ -181,6 +193,7 @@ class Watch:
         old: What there was before the plan.
         new: What there is after it.
         memory: What was worked out before.
+        machines: The services that were there before, each with what it was given.
         turn: Tells which third of the requests to the object store is tried.
     """
 
@@ -189,6 +202,7 @@ class Watch:
     old: Moment
     new: Moment
     memory: Memory
+    machines: Machines = field(default_factory=dict)
     turn: int = 0
 
     def between(self, now: Moment, label: str, *, renewing: bool = False) -> Found:
@@ -201,9 +215,11 @@ class Watch:
         """
         found = Found()
         self._cells(now, found)
-        for text in (*self._accounts(now), *self._strangers(now), *self._policies(now)):
+        for text in (*self._accounts(now), *self._strangers(now), *self._policies(now), *self._leases(now)):
             found.wrong(text)
-        for name in self.case.people:
+        if renewing or not self.case.renews:
+            self._given(now, found)
+        for name in self.case.principals:
             self._credentials(now, name, found)
         for name in self.case.concerned:
             self._live(now, name, found)
@@ -220,13 +236,45 @@ class Watch:
             wanted: What the project file wants.
         """
         found = self.between(now, AT_THE_END)
-        for text in (*now.rights.verified, *self._settled(now, wanted)):
-            found.wrong(f"{AT_THE_END}: {text}")
+        last = Found()
+        for text in (*now.rights.verified, *self._settled(now, wanted), *self._ended(wanted)):
+            last.wrong(text)
+        for name in wanted.project.services:
+            self._started_again(now, wanted, name, last)
+        last.violations = [f"{AT_THE_END}: {text}" for text in last.violations]
+        found.add(last)
         return found
+
+    def _ended(self, wanted: Wanted) -> Iterator[str]:
+        """Yield what services that are gone still have."""
+        for name in self.machines.keys() - wanted.project.services.keys():
+            if self.machines[name].may_log_in():
+                yield f"{name}, which is gone, may log in to the secrets server"
+            for path in self.machines[name].still_opens():
+                yield f"{name}, which is gone, may read {path}"
+
+    def _started_again(self, now: Moment, wanted: Wanted, name: str, found: Found) -> None:
+        """Let a service log in, fetch its credentials and use them."""
+        if name in self.machines and not self.machines[name].may_log_in():
+            found.wrong(f"{name} may not log in to the secrets server any more with what it has")
+        try:
+            machine = start(self.stage.observer(wanted), wanted.project, name)
+        except DjopsError as error:
+            return found.wrong(f"{name} gets nothing from the secrets server: {error}")
+        with machine.session:
+            found.probes += 1
+            for path in set(machine.opens) - set(machine.still_opens()):
+                found.wrong(f"{name} may not read {path}")
+            if not machine.user:
+                return None
+            if not self._logs_in(machine.user, machine.password):
+                return found.wrong(f"what the secrets server gives {name} does not work")
+            self._live_rows(now, name, self._as_machine(machine), found)
+        return None
 
     def _settled(self, now: Moment, wanted: Wanted) -> Iterator[str]:
         """Yield rights that are not the new ones, and credentials that do not fit."""
-        for who in self.case.people:
+        for who in self.case.principals:
             for ask in self.new.rights.asks if now.rights is not self.new.rights else ():
                 if now.rights(who, ask) != self.new.rights(who, ask):
                     yield f"{who} may {'' if now.rights(who, ask) else 'not '}{ask}"
@@ -235,7 +283,7 @@ class Watch:
             mine = {value for name, value in fields.items() if name.endswith(".access_key")}
             if user is not None and set(user.keys) != mine:
                 yield f"{who} has {len(user.keys)} keys, and {len(mine)} are kept"
-            if who in wanted.project.principals and not self._password_works(kept, who):
+            if now.seen.is_kept(who) and not self._password_works(kept, who):
                 yield f"the password kept for {who} does not work"
 
     @contextlib.contextmanager
@@ -248,14 +296,13 @@ class Watch:
         with contextlib.ExitStack() as stack:
             held: list[tuple[str, MysqlAsk, MysqlProbe]] = []
             for name in self.case.concerned:
-                kept = self.old.seen.kept.get(name)
-                lost = self._lost(name)
-                if not lost or not self._password_works(kept, name):
+                lost, login = self._lost(name), self._login(name, self.old)
+                if not lost or login is None:
                     continue
                 probes: dict[str, MysqlProbe] = {}
                 for ask in lost:
                     if ask.schema not in probes:
-                        probe = MysqlProbe(self._as(name, kept))
+                        probe = MysqlProbe(login)
                         probe.query(f"USE {ask.schema}")
                         probe.attempt("SELECT 1")
                         probes[ask.schema] = stack.enter_context(contextlib.closing(probe))
@@ -272,9 +319,18 @@ class Watch:
             and not self.new.rights(name, ask)
         ]
 
-    def _as(self, name: str, kept: StoredSecret | None) -> MysqlConnection:
-        assert kept is not None
+    def _login(self, name: str, at: Moment) -> MysqlConnection | None:
+        """Return how somebody logs in to the database, with what was given or is kept at a moment."""
+        machine = self.machines.get(name)
+        if machine is not None and machine.user:
+            return self._as_machine(machine) if self._logs_in(machine.user, machine.password) else None
+        kept = at.seen.kept.get(name)
+        if kept is None or not self._password_works(kept, name):
+            return None
         return replace(self.stage.site.mysql, user=name, password=Secret(kept.fields["database.password"]))
+
+    def _as_machine(self, machine: Machine) -> MysqlConnection:
+        return replace(self.stage.site.mysql, user=machine.user, password=Secret(machine.password))
 
     def _still_used(self, held: Iterable[tuple[str, MysqlAsk, MysqlProbe]]) -> Found:
         found, ended = Found(), set[MysqlProbe]()
@@ -296,7 +352,7 @@ class Watch:
     def _cells(self, now: Moment, found: Found) -> None:
         asks = {**self.old.rights.asks, **self.new.rights.asks, **now.rights.asks}
         cells: set[Cell] = set()
-        for who in self.case.people:
+        for who in self.case.principals:
             for ask, capability in asks.items():
                 old, new, held = self.old.rights(who, ask), self.new.rights(who, ask), now.rights(who, ask)
                 system, schema = ("mysql", ask.schema) if isinstance(ask, MysqlAsk) else ("s3", ask.resource)
@@ -307,6 +363,33 @@ class Watch:
                 if who not in self.case.concerned and held != old and old == new:
                     found.wrong(f"{who}, whom the plan is not about, may {'' if held else 'not '}{ask}")
         found.cells += len(cells)
+
+    def _leases(self, now: Moment) -> Iterator[str]:
+        """Yield accounts that were leased and are more than their service, or outlive it."""
+        mysql = now.seen.mysql
+        leased = {name: mysql.leases.get(name) for name, one in mysql.accounts.items() if one.kind == "lease"}
+        for name, lease in leased.items():
+            if lease is None:
+                yield f"{name} is marked as a lease, and nobody has leased it"
+                continue
+            service = AccountId(lease.service, name.host)
+            if service not in mysql.accounts and not mysql.accounts[name].locked:
+                yield f"a lease of {service} is open, which is gone"
+            roles = {edge.role for edge in mysql.edges if edge.member == name}
+            if roles - {service} or any(held.grantee == name for held in mysql.privileges):
+                yield f"a lease of {service} holds more than {service}"
+
+    def _given(self, now: Moment, found: Found) -> None:
+        """Check that what services were given works for as long as they are to have it, and no longer."""
+        after = now.seen.evidence.wanted.project.services
+        for name, machine in self.machines.items():
+            was = self.case.before.services[name].get("credentials", "kept")
+            way = after[name].credentials.type if name in after else ""
+            if was != way or not machine.user:
+                continue
+            found.probes += 1
+            if not self._logs_in(machine.user, machine.password):
+                found.wrong(f"what {name} was given does not work any more")
 
     def _accounts(self, now: Moment) -> Iterator[str]:
         """Yield accounts that are open though they are half written."""
@@ -330,11 +413,12 @@ class Watch:
 
     def _strangers(self, now: Moment) -> Iterator[str]:
         """Yield what changed about accounts that are not the project's."""
-        keeper = self.stage.site.mysql.user
-        project = now.seen.evidence.wanted.project.project
+        wanted = now.seen.evidence.wanted.project
+        keeper, project = self.stage.site.mysql.user, wanted.project
         rows: list[dict[str, set[object]]] = []
         for seen in (self.old.seen, now.seen):
             mine = {n for n, a in seen.mysql.accounts.items() if a.project != project and n.user != keeper}
+            mine -= engines(wanted, seen.mysql)
             rows.append(
                 {
                     "accounts": {(name, seen.mysql.accounts[name]) for name in mine},
@@ -351,14 +435,19 @@ class Watch:
             known = [side.seen.secrets.policies.get(name) for side in (self.old, self.new)]
             if text not in known:
                 yield f"policy {name} of the secrets server is neither the old nor the new one"
+        for what in ("settings", "procedures"):
+            sides = [getattr(side.seen, what) for side in (self.old, self.new)]
+            for name, value in getattr(now.seen, what).items():
+                if value not in [side.get(name) for side in sides]:
+                    yield f"{what}: {name} is neither the old nor the new one"
 
     def _credentials(self, now: Moment, name: str, found: Found) -> None:
         """Check that what is kept works, or that djops knows that it does not."""
         project = now.seen.evidence.wanted.project
-        path = f"{project.project}/people/{name}"
+        path = self.case.path(project.project, name)
         facts, kept = now.seen.secrets.secrets.get(path, {}), now.seen.kept.get(name)
         account = now.seen.mysql.accounts.get(AccountId(name))
-        if account is not None:
+        if account is not None and not account.engine:
             noted = facts.get(STATE_FACT) == "set" and facts.get(CHANGED_FACT) == account.password_changed
             fresh = AccountId(name) not in self.old.seen.mysql.accounts
             works = self._password_works(kept, name)
@@ -379,19 +468,20 @@ class Watch:
 
     def _go_on(self, name: str, found: Found) -> None:
         kept = self.old.seen.kept.get(name)
-        if not self._password_works(kept, name):
+        if self.old.seen.is_kept(name) and not self._password_works(kept, name):
             found.wrong(f"the password that {name} had before the renewal does not work any more")
         if not self._key_works(kept, ["main"]):
             found.wrong(f"the key that {name} had before the renewal does not work any more")
 
     def _password_works(self, kept: StoredSecret | None, name: str, *, tls: bool = True) -> bool:
         password = kept.fields.get("database.password") if kept else None
-        if password is None:
-            return False
+        return password is not None and self._logs_in(name, password, tls=tls)
+
+    def _logs_in(self, user: str, password: str, *, tls: bool = True) -> bool:
         there = self.stage.site.mysql
         options: Any = {"ssl": {"ca": str(there.ca)}} if tls else {"ssl_disabled": True}
         try:
-            pymysql.connect(host=there.host, port=there.port, user=name, password=password, **options).close()
+            pymysql.connect(host=there.host, port=there.port, user=user, password=password, **options).close()
         except (pymysql.MySQLError, RuntimeError):
             return False
         return True
@@ -413,12 +503,10 @@ class Watch:
 
     def _live(self, now: Moment, name: str, found: Found) -> None:
         """Let the servers themselves answer, as the person, with the credentials that are kept."""
-        kept = now.seen.kept.get(name)
-        if kept is None:
-            return
-        if self._password_works(kept, name):
-            self._live_rows(now, name, self._as(name, kept), found)
-        if now.seen.users.get(name) is not None and self._key_works(kept, ["main"]):
+        login, kept = self._login(name, now), now.seen.kept.get(name)
+        if login is not None:
+            self._live_rows(now, name, login, found)
+        if kept is not None and now.seen.users.get(name) is not None and self._key_works(kept, ["main"]):
             self._live_objects(now, name, kept, found)
 
     def _live_rows(self, now: Moment, name: str, there: MysqlConnection, found: Found) -> None:

@@ -12,7 +12,7 @@ every lease at once.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from djops.compile.mysql_manager import EVENT_SCHEMA
@@ -198,30 +198,30 @@ def body_of(name: str) -> str:
     return {**_BODIES, SWEEP: _SWEEP}[name][1]
 
 
-def grant_engine(project: str, manager: str, *, exists: bool = False) -> tuple[str, ...]:
+def grant_engine(project: str, manager: str, right: Collection[str] = ()) -> tuple[str, ...]:
     """Write what makes the engine's account, its table and its procedures.
 
     Args:
         project: Name of the project.
         manager: The account djops works as, quoted.
-        exists: Whether there are procedures of those names, which are made anew.
+        right: Procedures that are there as they should be; others of those names are made anew.
 
     Returns:
         Statements for a database administrator, who has made djops' schema before; each may be run again.
     """
-    engine, made = quote_account(*engine_account(project)), procedures(manager)
-    dropped = [f"DROP PROCEDURE IF EXISTS {_own(name)}" for name in made] if exists else []
+    engine = quote_account(*engine_account(project))
+    made = {name: text for name, text in procedures(manager).items() if name not in right}
     return (
         f"CREATE TABLE IF NOT EXISTS {_own(LEASES)} ({_LEASE_COLUMNS}) "
         "CHARACTER SET utf8mb4 COLLATE utf8mb4_bin",
         f"GRANT SELECT, INSERT, DELETE ON {_own(LEASES)} TO {manager}",
-        *dropped,
-        *made.values(),
-        f"CREATE USER IF NOT EXISTS {engine} IDENTIFIED BY RANDOM PASSWORD REQUIRE SSL",
-        *(f"GRANT EXECUTE ON PROCEDURE {_own(name)} TO {engine}, {manager}" for name in PROCEDURES),
+        *(one for name, text in made.items() for one in (f"DROP PROCEDURE IF EXISTS {_own(name)}", text)),
         f"GRANT EXECUTE ON PROCEDURE {_own(SWEEP)} TO {manager}",
         f"CREATE DEFINER = {manager} EVENT IF NOT EXISTS {_own(SWEEP)} ON SCHEDULE EVERY 1 MINUTE "
         f"DO CALL {_own(SWEEP)}()",
+        f"CREATE USER IF NOT EXISTS {engine} IDENTIFIED BY RANDOM PASSWORD REQUIRE SSL",
+        # Last, as these are what tells that everything before is there.
+        *(f"GRANT EXECUTE ON PROCEDURE {_own(name)} TO {engine}, {manager}" for name in PROCEDURES),
     )
 
 
@@ -280,29 +280,49 @@ def _engine_of(project: str) -> str:
 
 _OWN_ENGINE = _refuse(f"{_CALLER} <> {_engine_of('p_project')}", "another project's")
 
-_BODIES: Mapping[str, tuple[str, str]] = {
-    "lease_account": (
-        "IN p_name CHAR(32), IN p_password VARCHAR(128), IN p_project VARCHAR(64), IN p_service VARCHAR(32), "
-        "IN p_seconds INT UNSIGNED",
-        f"""\
+
+def _for_service(way: str, unknown: str, first: str, *statement: str) -> str:
+    """Write a body that runs a statement with a password in it, about a service of the caller's project.
+
+    Args:
+        way: How the service gets its credentials.
+        unknown: What is said when there is no such service.
+        first: What is done before.
+        statement: Expressions that make the statement, ``v_host`` and ``v_limit`` being the service's.
+    """
+    return f"""\
 BEGIN
   DECLARE v_host CHAR(255);
   DECLARE v_limit INT UNSIGNED;
   {_FORGETTING}
   {_OWN_ENGINE}
-  {_SERVICE.format(engine="'dynamic'")}
-  {_refuse("v_host IS NULL", "no service whose accounts are leased")}
+  {_SERVICE.format(engine=quote_string(way))}
+  {_refuse("v_host IS NULL", unknown)}
+{first}  SET @djops_statement = CONCAT({", ".join(statement)});
+  {_RUN}
+  {_FORGET};
+END"""
+
+
+_BODIES: Mapping[str, tuple[str, str]] = {
+    "lease_account": (
+        "IN p_name CHAR(32), IN p_password VARCHAR(128), IN p_project VARCHAR(64), IN p_service VARCHAR(32), "
+        "IN p_seconds INT UNSIGNED",
+        _for_service(
+            "dynamic",
+            "no service whose accounts are leased",
+            f"""\
   {_refuse("p_name NOT LIKE 'v-%'", "not the name of a leased account")}
   INSERT INTO {_own(LEASES)} VALUES (p_name, v_host, p_project, p_service, UTC_TIMESTAMP(),
     UTC_TIMESTAMP() + INTERVAL p_seconds SECOND);
-  SET @djops_statement = CONCAT('CREATE USER ', {_ACCOUNT.format(name="p_name", host="v_host")},
-    ' IDENTIFIED WITH caching_sha2_password BY ', QUOTE(p_password), ' DEFAULT ROLE ',
-    {_ACCOUNT.format(name="p_service", host="v_host")}, ' REQUIRE SSL WITH MAX_USER_CONNECTIONS ', v_limit,
-    ' ATTRIBUTE ', QUOTE(JSON_OBJECT('djops', JSON_OBJECT('project', p_project, 'kind', 'lease',
-    'service', p_service))));
-  {_RUN}
-  {_FORGET};
-END""",
+""",
+            f"'CREATE USER ', {_ACCOUNT.format(name='p_name', host='v_host')}",
+            "' IDENTIFIED WITH caching_sha2_password BY ', QUOTE(p_password)",
+            f"' DEFAULT ROLE ', {_ACCOUNT.format(name='p_service', host='v_host')}",
+            "' REQUIRE SSL WITH MAX_USER_CONNECTIONS ', v_limit",
+            "' ATTRIBUTE ', QUOTE(JSON_OBJECT('djops', JSON_OBJECT('project', p_project, 'kind', 'lease', "
+            "'service', p_service)))",
+        ),
     ),
     "end_lease": (
         "IN p_name CHAR(32)",
@@ -318,19 +338,13 @@ END""",
     ),
     "renew_password": (
         "IN p_password VARCHAR(128), IN p_project VARCHAR(64), IN p_service VARCHAR(32)",
-        f"""\
-BEGIN
-  DECLARE v_host CHAR(255);
-  DECLARE v_limit INT UNSIGNED;
-  {_FORGETTING}
-  {_OWN_ENGINE}
-  {_SERVICE.format(engine="'static'")}
-  {_refuse("v_host IS NULL", "no service whose password is renewed on a schedule")}
-  SET @djops_statement = CONCAT('ALTER USER ', {_ACCOUNT.format(name="p_service", host="v_host")},
-    ' IDENTIFIED BY ', QUOTE(p_password), ' RETAIN CURRENT PASSWORD');
-  {_RUN}
-  {_FORGET};
-END""",
+        _for_service(
+            "static",
+            "no service whose password is renewed on a schedule",
+            "",
+            f"'ALTER USER ', {_ACCOUNT.format(name='p_service', host='v_host')}",
+            "' IDENTIFIED BY ', QUOTE(p_password), ' RETAIN CURRENT PASSWORD'",
+        ),
     ),
 }
 

@@ -184,7 +184,8 @@ def _account_changes(
     reasons: Reasons,
     known: Callable[[str], bool],
 ) -> Iterable[Change]:
-    for name in sorted(dropped):
+    # A lease never outlives its service.
+    for name in sorted(dropped, key=lambda name: (found.accounts[name].kind != "lease", name)):
         account = found.accounts[name]
         why = "no right uses it any more" if account.kind == "role" else "it is not in the project file"
         yield DropAccount(name=name, account=account, secret=reasons.secret_of.get(name.user, ""), why=(why,))

@@ -400,7 +400,7 @@ def read_database(servers: Servers, schemas: Collection[str]) -> MysqlState:
     return state
 
 
-def require_power(servers: Servers, found: MysqlState, schemas: Collection[str], *, escape: bool) -> None:
+def require_power(servers: Servers, found: MysqlState, schemas: Collection[str], *, escape: bool) -> bool:
     """See to it that djops' own account may grant on schemas.
 
     Args:
@@ -408,6 +408,9 @@ def require_power(servers: Servers, found: MysqlState, schemas: Collection[str],
         found: What the database holds.
         schemas: The schemas.
         escape: Whether grant patterns take escapes.
+
+    Returns:
+        Whether anything was granted, where djops runs the server itself.
 
     Raises:
         AccessDeniedError: ``E_DENIED`` naming what the database administrator must grant, where djops
@@ -421,8 +424,9 @@ def require_power(servers: Servers, found: MysqlState, schemas: Collection[str],
         with Mysql(servers.site.mysql_root) as root:
             for statement in missing:
                 root.query(statement)
-    else:
-        _refuse_lacking(servers, missing)
+        return True
+    _refuse_lacking(servers, missing)
+    return False
 
 
 def _refuse_lacking(servers: Servers, statements: Collection[str]) -> None:

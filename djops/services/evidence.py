@@ -166,10 +166,10 @@ def gather(servers: Servers, wanted: Wanted, *, stores: bool = True) -> Evidence
     buckets = [store.bucket for store in project.stores.values() if stores]
     with ThreadPoolExecutor(1) as pool:
         reading = pool.submit(servers.s3.read_catalog, buckets) if buckets else None
-        state = servers.mysql.read_state()
-        require_power(servers, state, schemas, escape=servers.mysql.escapes_patterns())
-        live, inventory = servers.mysql.read_pipeline(schemas)
         catalog = servers.mysql.read_catalog()
+        if require_power(servers, catalog, schemas, escape=servers.mysql.escapes_patterns()):
+            catalog = servers.mysql.read_catalog()
+        live, inventory = servers.mysql.read_pipeline(schemas)
         store = reading.result() if reading else None
     return assemble(servers.site, wanted, whole_graph(wanted.graph, live), inventory, catalog, store)
 

@@ -99,13 +99,13 @@ def require_engine(servers: Servers, found: MysqlState) -> bool:
     if not uses_engine(servers.site.project):
         return False
     bodies = servers.mysql.procedures()
-    right = all(_same(bodies.get(name), body_of(name)) for name in (*PROCEDURES, SWEEP))
+    right = [name for name in (*PROCEDURES, SWEEP) if _same(bodies.get(name), body_of(name))]
     engine = engine_account(servers.site.project.project)
     may = {Routine(engine, EVENT_SCHEMA, name, "PROCEDURE") for name in PROCEDURES}
-    if right and engine in found.accounts and may <= found.routines.keys():
+    if len(right) > len(PROCEDURES) and engine in found.accounts and may <= found.routines.keys():
         return False
     manager = quote_account(*servers.mysql.account())
-    statements = grant_engine(servers.site.project.project, manager, exists=True)
+    statements = grant_engine(servers.site.project.project, manager, right)
     if servers.site.mysql_root is None:
         raise AccessDeniedError(
             f"MySQL lacks what the secrets server needs to make credentials: {engine} and its procedures",

@@ -80,3 +80,11 @@ def test_the_engines_account_is_given_procedures_and_nothing_else() -> None:
     assert [re.findall(r"GRANT (.*?) TO", text) for text in to_engine] == [
         [f"EXECUTE ON PROCEDURE `djops`.`{name}`"] for name in PROCEDURES
     ]
+
+
+def test_what_tells_that_the_engine_is_set_up_is_done_last_and_what_is_right_stays() -> None:
+    statements = grant_engine("lab", "'djops'@'%'", right=["end_lease"])
+    assert all(text.startswith("GRANT EXECUTE") for text in statements[-len(PROCEDURES) :])
+    dropped = [text for text in statements if text.startswith("DROP PROCEDURE")]
+    assert len(dropped) == len(PROCEDURES)
+    assert not any("PROCEDURE `djops`.`end_lease`" in text for text in statements if "GRANT" not in text)

