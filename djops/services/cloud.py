@@ -31,7 +31,15 @@ from djops.systems.files import write_private
 from djops.systems.lock import locked
 from djops.systems.paths import lab_directory, private_directory
 from djops.systems.progress import Progress, Silent
-from djops.systems.pulumi import Event, Known, PulumiStack, Stack, Workplace, environment_variables
+from djops.systems.pulumi import (
+    PULUMI_CLOUD,
+    Event,
+    Known,
+    PulumiStack,
+    Stack,
+    Workplace,
+    environment_variables,
+)
 from djops.systems.stacks import use_stacks
 
 PASSPHRASE = "pulumi-passphrase"  # noqa: S105  the name of a file
@@ -185,7 +193,8 @@ def workplace(project: Project, name: str, directory: Path) -> Workplace:
         stack=f"{state.organization}/{stack}" if state.organization else stack,
         directory=private_directory(directory / "pulumi"),
         backend=_backend(env, directory),
-        secrets_provider=f"{state.secrets}?region={region}" if own else state.secrets,
+        # AWS' older SDK, which is the default here, knows not all ways to log in.
+        secrets_provider=f"{state.secrets}?region={region}&awssdk=v2" if own else state.secrets,
         config=stack_config(project, name),
         variables=variables,
     )
@@ -196,7 +205,7 @@ def _backend(env: Environment, directory: Path) -> str:
     if backend == "file":
         return f"file://{private_directory(directory / 'state')}"
     if backend == "cloud":
-        return "https://api.pulumi.com"
+        return PULUMI_CLOUD
     profile = f"&profile={env.profile}" if env.profile else ""
     return f"{backend}?region={env.region}&awssdk=v2{profile}"
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import json
 import logging
 import os
 import shutil
@@ -188,7 +189,7 @@ class PulumiStack:
         """
         heard = _Heard()
         try:
-            with _explained(heard):
+            with self._explained(heard):
                 self._opened().preview(on_event=heard, color="never", refresh=refresh)
         except EngineError:
             refused = heard.refusals()
@@ -205,14 +206,14 @@ class PulumiStack:
             LockedError: Somebody else is at work on the stack.
         """
         heard = _Heard(hear)
-        with _explained(heard):
+        with self._explained(heard):
             done = self._opened().up(on_event=heard, color="never", suppress_outputs=True, refresh=refresh)
-        return {name: output.value for name, output in done.outputs.items()}
+        return _told(done.outputs)
 
     def drift(self) -> tuple[StackStep, ...]:
         """Say what differs in AWS from what Pulumi knows; see :class:`Stack`."""
         heard = _Heard()
-        with _explained(heard):
+        with self._explained(heard):
             self._opened().preview_refresh(on_event=heard, color="never")
         return tuple(step for step in heard.seen() if step.fate is not Fate.KEEP)
 
@@ -223,21 +224,21 @@ class PulumiStack:
             EngineError: Something failed; the next call goes on from there.
         """
         heard = _Heard(hear)
-        with _explained(heard):
+        with self._explained(heard):
             self._opened().destroy(
                 on_event=heard, color="never", exclude_protected=True, suppress_outputs=True
             )
 
     def resources(self) -> tuple[Known, ...]:
         """Return what Pulumi knows of; see :class:`Stack`."""
-        with _explained():
-            deployment = self._opened().export_stack().deployment or {}
+        # The Automation API's own way decrypts all secrets, which nobody here needs.
+        deployment = json.loads(self._run("stack", "export")).get("deployment") or {}
         return tuple(_known(one) for one in deployment.get("resources") or () if not one.get("delete"))
 
     def outputs(self) -> Mapping[str, Any]:
         """Return the stack's outputs; see :class:`Stack`."""
-        with _explained():
-            return {name: output.value for name, output in self._opened().outputs().items()}
+        with self._explained():
+            return _told(self._opened().outputs())
 
     @contextlib.contextmanager
     def unprotected(self, urns: Iterable[str]) -> Iterator[Callable[[], None]]:
@@ -265,35 +266,66 @@ class PulumiStack:
         if again:
             self._run("state", "protect", *again, "--yes")
 
-    def _run(self, *arguments: str) -> None:
+    def _run(self, *arguments: str) -> str:
         stack = self._opened()
-        with _explained():
-            stack.workspace.pulumi_command.run(
-                [*arguments, "--stack", stack.name], str(self._place.directory), stack.workspace.env_vars
-            )
+        with self._explained():
+            return self._asked(stack, *arguments)
+
+    def _asked(self, stack: automation.Stack, *arguments: str) -> str:
+        done = stack.workspace.pulumi_command.run(
+            [*arguments, "--stack", stack.name], str(self._place.directory), stack.workspace.env_vars
+        )
+        return done.stdout
 
     def _opened(self) -> automation.Stack:
         if self._stack is None:
-            api = _api()
             place = self._place
             private_directory(place.directory)
             _write_config(place)
-            with _explained():
-                self._stack = api.create_or_select_stack(
-                    stack_name=place.stack,
-                    project_name=PROGRAM,
-                    program=run_program,
-                    opts=api.LocalWorkspaceOptions(
-                        work_dir=str(place.directory),
-                        env_vars={"PULUMI_SKIP_UPDATE_CHECK": "true", **place.variables},
-                        secrets_provider=place.secrets_provider,
-                        project_settings=api.ProjectSettings(
-                            name=PROGRAM, runtime="python", backend=api.ProjectBackend(place.backend)
-                        ),
-                        pulumi_command=command_line(),
-                    ),
-                )
+            with self._explained():
+                stack = self._made()
+                if not _LOCKS_UP & _read_config(place).keys() and place.backend != PULUMI_CLOUD:
+                    stack = self._with_its_keys(stack)
+            self._stack = stack
         return self._stack
+
+    def _explained(self, heard: _Heard | None = None) -> contextlib.AbstractContextManager[None]:
+        return _explained(heard, self._place)
+
+    def _made(self) -> automation.Stack:
+        api, place = _api(), self._place
+        options = api.LocalWorkspaceOptions(
+            work_dir=str(place.directory),
+            env_vars={"PULUMI_SKIP_UPDATE_CHECK": "true", **place.variables},
+            secrets_provider=place.secrets_provider,
+            project_settings=api.ProjectSettings(
+                name=PROGRAM, runtime="python", backend=api.ProjectBackend(place.backend)
+            ),
+            pulumi_command=command_line(),
+        )
+        made: automation.Stack = api.create_or_select_stack(
+            stack_name=place.stack, project_name=PROGRAM, program=run_program, opts=options
+        )
+        return made
+
+    def _with_its_keys(self, stack: automation.Stack) -> automation.Stack:
+        """Tell Pulumi here what another machine encrypts the state with: it looks for that beside the config.
+
+        A stack that never had anything in it is made again, with keys of this machine's making.
+        """
+        deployment = json.loads(self._asked(stack, "stack", "export")).get("deployment") or {}
+        known = deployment.get("secrets_providers") or {}
+        if not known and not deployment.get("resources"):
+            stack.workspace.remove_stack(stack.name)
+            _write_config(self._place)
+            return self._made()
+        about = known.get("state") or {}
+        if known.get("type") == "cloud":
+            kept = {"secretsprovider": about["url"], "encryptedkey": about["encryptedkey"]}
+        else:
+            kept = {"encryptionsalt": about["salt"]}
+        _write_config(self._place, kept)
+        return stack
 
 
 def run_program() -> None:
@@ -352,13 +384,28 @@ def _api() -> Any:  # noqa: ANN401  the module
     return automation
 
 
-def _write_config(place: Workplace) -> None:
+PULUMI_CLOUD = "https://api.pulumi.com"
+"""Pulumi's own service, which keeps stacks' keys itself."""
+
+_LOCKS_UP = {"secretsprovider", "encryptedkey", "encryptionsalt"}
+"""Where a stack's settings say what encrypts its state."""
+
+
+def _config_file(place: Workplace) -> Path:
+    return place.directory / f"Pulumi.{place.stack.rpartition('/')[2]}.yaml"
+
+
+def _read_config(place: Workplace) -> dict[str, Any]:
+    file = _config_file(place)
+    return (yaml.safe_load(file.read_text(encoding="utf-8")) if file.exists() else None) or {}
+
+
+def _write_config(place: Workplace, more: Mapping[str, str] | None = None) -> None:
     """Write the stack's configuration, and leave what else Pulumi keeps in the same file."""
-    file = place.directory / f"Pulumi.{place.stack.rpartition('/')[2]}.yaml"
-    kept = yaml.safe_load(file.read_text(encoding="utf-8")) if file.exists() else None
-    wanted = {**(kept or {}), "config": dict(place.config)}
+    kept = _read_config(place)
+    wanted = {**kept, **(more or {}), "config": dict(place.config)}
     if wanted != kept:
-        write_private(file, yaml.safe_dump(wanted, sort_keys=True))
+        write_private(_config_file(place), yaml.safe_dump(wanted, sort_keys=True))
 
 
 # -- what the engine tells ---------------------------------------------------------------------------------
@@ -467,6 +514,11 @@ def _refreshed(told: StepEventMetadata) -> StackStep:
     )
 
 
+def _told(outputs: Mapping[str, automation.OutputValue]) -> dict[str, Any]:
+    """Return a stack's outputs; one that somebody made secret is shown as Pulumi shows it."""
+    return {name: "[secret]" if output.secret else output.value for name, output in outputs.items()}
+
+
 def _known(one: Mapping[str, Any]) -> Known:
     return Known(
         urn=str(one["urn"]),
@@ -481,7 +533,7 @@ def _known(one: Mapping[str, Any]) -> Known:
 
 
 @contextlib.contextmanager
-def _explained(heard: _Heard | None = None) -> Iterator[None]:
+def _explained(heard: _Heard | None, place: Workplace) -> Iterator[None]:
     """Turn the Automation API's errors, which carry whole logs, into one that says what and where."""
     _api()
     from pulumi.automation.errors import CommandError, ConcurrentUpdateError
@@ -492,17 +544,20 @@ def _explained(heard: _Heard | None = None) -> Iterator[None]:
         raise LockedError(
             "another update of this stack is under way, or was killed in the middle",
             where="pulumi",
-            hint="wait for it to end; when nobody is at work any more, `pulumi cancel` takes its lock away",
+            hint="wait for it to end; when nobody is at work any more, this takes its lock away: "
+            f"cd {place.directory} && pulumi cancel --yes --stack {place.stack}",
         ) from None
     except CommandError as error:
-        told = heard.errors() if heard is not None else []
-        raise EngineError(
-            "; ".join(told) or _last_words(str(error)), where="pulumi", hint=_advice(told)
-        ) from None
+        told = "; ".join(heard.errors() if heard is not None else []) or _last_words(str(error))
+        raise EngineError(told, where="pulumi", hint=_advice(told)) from None
 
 
-def _advice(told: Iterable[str]) -> str:
-    text = " ".join(told)
+def _advice(text: str) -> str:
+    if "passphrase" in text:
+        return (
+            "another machine's passphrase encrypts this state: set PULUMI_CONFIG_PASSPHRASE to it, or use a "
+            "key of AWS, as `djops cloud init` does"
+        )
     if "credential" in text.lower() or "ExpiredToken" in text:
         return "see that AWS credentials are there and not over: `djops cloud check`"
     return "once the cause is mended, the same command goes on from here"
@@ -510,7 +565,7 @@ def _advice(told: Iterable[str]) -> str:
 
 def _last_words(text: str) -> str:
     """Return the last line of a log that says an error."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    lines = [line.strip().removeprefix("stderr:").strip() for line in text.splitlines() if line.strip()]
     errors = [line for line in lines if line.startswith("error:")]
     return (errors or lines or ["it said nothing"])[-1].removeprefix("error:").strip()
 

@@ -246,7 +246,7 @@ def test_settings_reach_the_stack_and_secrets_do_not(account: Account) -> None:
     account.write(profile="lab", state={"backend": "s3://lab-state/djops", "secrets": "awskms://alias/djops"})
     place = cloud.workplace(account.project, "production", place.directory.parent)
     assert place.backend == f"s3://lab-state/djops?region={REGION}&awssdk=v2&profile=lab"
-    assert place.secrets_provider == f"awskms://alias/djops?region={REGION}"
+    assert place.secrets_provider == f"awskms://alias/djops?region={REGION}&awssdk=v2"
     assert "PULUMI_CONFIG_PASSPHRASE_FILE" not in place.variables and place.variables["AWS_PROFILE"] == "lab"
 
 
