@@ -38,7 +38,7 @@ soak:
 
 bench:
 	@scripts/bootstrap.sh local
-	@$(BIN)/python -m bench
+	@$(BIN)/python -m bench $(ARGS)
 
 crash:
 	@scripts/bootstrap.sh dev

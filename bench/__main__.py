@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import platform
 import statistics
@@ -57,10 +58,23 @@ def row(pair: Pair) -> tuple[str, ...]:
     )  # fmt: skip
 
 
+def _wanted() -> list[str]:
+    parser = argparse.ArgumentParser(
+        "python -m bench", description="How much djops adds to the servers' own time."
+    )
+    parser.add_argument("measures", nargs="*", metavar="MEASURE", help=f"one of {', '.join(MEASURES)}")
+    wanted = parser.parse_args().measures or list(EVERYTHING)
+    if unknown := [name for name in wanted if name not in MEASURES]:
+        parser.error(
+            f"nothing is measured that is called {', '.join(unknown)}: choose from {', '.join(MEASURES)}"
+        )
+    return wanted
+
+
 def main() -> None:
     """Measure and print."""
     collect_seldom()  # as every djops does
-    wanted = sys.argv[1:] or EVERYTHING
+    wanted = _wanted()
     found: list[Pair | str] = []
     for name in wanted:
         print(f"measuring: {name} ...", file=sys.stderr)

@@ -79,6 +79,9 @@ def caught_by(mutant: Mapping[str, str], copy: Path) -> str | None:
 def main(words: Sequence[str]) -> int:
     """Try the mutants and tell what catches each."""
     chosen = [m for m in mutants() if not words or any(word in m["name"] for word in words)]
+    if not chosen:
+        print(f"no mutant's name has {' or '.join(words)} in it", file=sys.stderr)
+        return 2
     survivors = []
     with tempfile.TemporaryDirectory(prefix="djops-mutants-") as folder:
         copy = Path(folder)
