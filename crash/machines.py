@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from djops.compile.machines import credentials_path
-from djops.compile.vault import MOUNT, policy_name, secret_path
+from djops.compile.vault import MOUNT, secret_path
 from djops.errors import DjopsError
 from djops.model.project import Project
 from djops.services.access import Servers
-from djops.systems.connections import Secret, SecretsConnection
+from djops.services.machines import another_login
+from djops.systems.connections import SecretsConnection
 from djops.systems.vault import Secrets
 
 
@@ -61,18 +62,9 @@ def start(servers: Servers, project: Project, name: str) -> Machine:
     Raises:
         DjopsError: It cannot log in, or gets no credentials.
     """
-    role = f"auth/approle/role/{policy_name(project.project, name)}"
-    role_id, secret_id = (
-        servers.secrets.request(method, f"{role}/{what}", body)
-        for method, what, body in (("GET", "role-id", None), ("POST", "secret-id", {}))
-    )
-    if role_id is None or secret_id is None:
+    login = another_login(servers, name)
+    if login is None:
         raise DjopsError(f"{name} has no log-in", code="E_NO_CREDENTIALS")
-    login = replace(
-        servers.site.secrets,
-        role_id=role_id["data"]["role_id"],
-        secret_id=Secret(secret_id["data"]["secret_id"]),
-    )
     session, kept = Secrets(login), f"{MOUNT}/data/{secret_path(project, name)}"
     session.login()
     own = credentials_path(project, name)

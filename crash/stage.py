@@ -13,11 +13,10 @@ from crash import machines
 from crash.cases import ByHand, Case, Side
 from crash.machines import Machine
 from crash.points import SYSTEMS, MakePlan
-from djops.compile.machines import PROCEDURES, SWEEP, engine_account, engine_config
+from djops.compile.machines import engine_config
 from djops.compile.mysql_manager import SCHEMA_PRIVILEGES
 from djops.compile.mysql_state import AccountId, MysqlCatalog
 from djops.compile.secrets_state import SecretsState
-from djops.compile.sql import quote_account
 from djops.compile.vault import DATABASE
 from djops.errors import StartError
 from djops.model.graph import PipelineGraph
@@ -32,6 +31,7 @@ from djops.systems.connections import Secret
 from djops.systems.mysql import Mysql
 from djops.systems.probes import S3Probe
 from djops.systems.vault import StoredSecret
+from tests.support.leases import drops
 from tests.support.wire import Wires
 
 UPSTREAM: Mapping[str, Sequence[str]] = {
@@ -287,11 +287,8 @@ def _made() -> Iterator[str]:
 
 
 def _removed(project: str) -> Iterator[str]:
-    yield f"DROP USER IF EXISTS {STRANGER}, {quote_account(*engine_account(project))}"
-    yield f"DROP EVENT IF EXISTS djops.{SWEEP}"
-    yield "DROP TABLE IF EXISTS djops.leases"
-    for procedure in (*PROCEDURES, SWEEP):
-        yield f"DROP PROCEDURE IF EXISTS djops.{procedure}"
+    yield from drops(project)
+    yield f"DROP USER IF EXISTS {STRANGER}"
     for schema in (STRANGER, *reversed(list(UPSTREAM))):
         yield f"DROP DATABASE IF EXISTS {schema}"
     rights = ", ".join(SCHEMA_PRIVILEGES)

@@ -378,6 +378,10 @@ class Watch:
             roles = {edge.role for edge in mysql.edges if edge.member == name}
             if roles - {service} or any(held.grantee == name for held in mysql.privileges):
                 yield f"a lease of {service} holds more than {service}"
+            for ask in self.new.rights.asks:
+                known = any(side.rights(lease.service, ask) for side in (self.old, self.new))
+                if isinstance(ask, MysqlAsk) and not known and _leased_holds(now, name.user, ask):
+                    yield f"a lease of {service} may {ask}, which neither the old nor the new rights allow"
 
     def _given(self, now: Moment, found: Found) -> None:
         """Check that what services were given works for as long as they are to have it, and no longer."""
@@ -524,10 +528,11 @@ class Watch:
                 number, said = probe.attempt(tried.sql)
                 found.probes += 1
                 allowed = number == 0 or number in tried.let_in
+                held = now.rights(name, ask) if there.user == name else _leased_holds(now, there.user, ask)
                 if not allowed and number not in tried.refusals:
                     found.wrong(f"{name}, {ask}: error {number}: {said}")
-                elif allowed != now.rights(name, ask):
-                    found.wrong(f"{name}, {ask}: the catalog says {now.rights(name, ask)}, MySQL {allowed}")
+                elif allowed != held:
+                    found.wrong(f"{name}, {ask}: the catalog says {held}, MySQL {allowed}")
 
     def _live_objects(self, now: Moment, name: str, kept: StoredSecret, found: Found) -> None:
         key, secret = kept.fields["stores.main.access_key"], kept.fields["stores.main.secret_key"]
@@ -555,6 +560,14 @@ def _verified(found: Evidence) -> Iterator[str]:
         yield f"verify: {one.cell} {one.asks[:2]}: djops.yaml {one.model}, the server {one.reader}"
     for violation in verdict.violations:
         yield f"verify: {violation.theorem}: {violation.text}"
+
+
+def _leased_holds(now: Moment, user: str, ask: MysqlAsk) -> bool:
+    """Tell whether an account that is no principal's holds what is asked, log-in apart."""
+    account, mysql = AccountId(user), now.seen.evidence.mysql
+    if account not in mysql.catalog.accounts or ask.privilege == ADMIN_OPTION:
+        return False
+    return ask.privilege in mysql.privileges(account, ask.schema, ask.table, ask.column)
 
 
 def _request(ask: S3Ask) -> AwsCall | None:

@@ -99,7 +99,8 @@ def go_through(choice: Choice, known: Sequence[str], jobs: int) -> list[Row]:
     rows: Queue[Row | None] = context.Queue()
     meant = [name for name in known if name in (choice.cases or known)]
     jobs = min(jobs, len(meant))
-    for name in (*meant, *[None] * jobs):
+    # The last ones are the longest: begun first, so that at the end no process is alone with one of them.
+    for name in (*reversed(meant), *[None] * jobs):
         names.put(name)
     workers = [context.Process(target=work, args=(choice, names, rows)) for _ in range(jobs)]
     for worker in workers:

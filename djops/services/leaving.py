@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from djops.compile.mysql_state import AccountId
+from djops.compile.mysql_state import AccountId, MysqlState
 from djops.compile.rights import compile_rights, is_expired
 from djops.compile.s3 import iam_path
 from djops.compile.sql import quote_account
@@ -278,6 +278,7 @@ def _look_mysql(servers: Servers, loaded: Loaded, leaver: Leaver) -> None:
     found = {
         "accounts": [list(name) for name in accounts],
         "foreign accounts": [str(name) for name in sorted(named.keys() - set(accounts))],
+        "leases": sorted(name.user for name in _leases(state, mine, leaver.who)),
         "sessions": int(sessions),
         "reserved jobs": [str(one) for one in reserved],
         "definer of": [str(one) for one in objects],
@@ -298,6 +299,7 @@ def _look_secrets(servers: Servers, loaded: Loaded, leaver: Leaver) -> None:
     known = servers.secrets.read_metadata(path)
     found = {
         "policy": name in state.policies,
+        "log-ins": sorted(path for path in state.settings or {} if path.rpartition("/")[2] == name),
         "credentials": path if path in state.secrets else None,
         "link": bool(known and known.facts.get(welcome.ACCESSOR)),
     }
@@ -407,18 +409,24 @@ def _leave_mysql(servers: Servers, loaded: Loaded, leaver: Leaver) -> None:
     ended = servers.mysql.end_sessions(leaver.who)
     if ended:
         leaver.did("mysql", f"{ended} session{'s' * (ended != 1)} ended")
-    leases = [name for name, one in state.leases.items() if (one.project, one.service) == (mine, leaver.who)]
+    leases = _leases(state, mine, leaver.who)
     for user in (leaver.who, *(name.user for name in leases)):
         for one in job_tables.reserved(servers.mysql, loaded.graph.schemas, user):
             job_tables.release(servers.mysql, one, user)
             leaver.did("mysql", f"reserved jobs released: {one}")
     _pass_definers_on(servers, loaded, leaver, accounts)
-    for name in (*accounts, *(one for one in leases if one in state.accounts)):
+    for name in (*leases, *accounts):
         for operation in DropAccount(name=name, account=state.accounts[name], why=()).operations():
             access.execute(servers, operation)
         # A session that was opened while the account was there outlives it.
         access.execute(servers, EndSession(name.user))
         leaver.did("mysql", f"account {name} dropped")
+
+
+def _leases(state: MysqlState, project: str, who: str) -> list[AccountId]:
+    """Return the accounts that were leased to a service, and are there."""
+    mine = (name for name, one in state.leases.items() if (one.project, one.service) == (project, who))
+    return [name for name in mine if name in state.accounts]
 
 
 def _quoted(name: AccountId) -> str:
@@ -482,8 +490,8 @@ def _leave_secrets(servers: Servers, loaded: Loaded, leaver: Leaver) -> None:
     if policy in servers.secrets.state(loaded.project.project).policies:
         access.execute(servers, VaultCall("DELETE", f"sys/policies/acl/{policy}"))
         leaver.did("secrets", f"policy {policy} deleted")
-    for path in machines.forget(servers, loaded.project, leaver.who):
-        leaver.did("secrets", f"{path} deleted, and whatever it gave ended")
+    for gone in machines.forget(servers, loaded.project, leaver.who):
+        leaver.did("secrets", f"{gone} deleted, and whatever it gave ended")
     if not welcome.end_link(servers.secrets, path):
         leaver.tellings.append("djops may not end her welcome link: it ends by itself, and opens nothing")
     try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ from djops.services.credentials import file_errors
 from djops.services.journal import Cause, note_at
 from djops.services.servers import Servers
 from djops.services.site import Site
-from djops.systems.connections import Secret
+from djops.systems.connections import Secret, SecretsConnection
 from djops.systems.files import write_private
 from djops.systems.mysql import Mysql
 from djops.systems.vault import Secrets, Wrapped
@@ -230,6 +230,28 @@ def hand_out(
             files = _write(directory, role_id, Secret(str(fresh["data"]["secret_id"])))
     reads = (f"{MOUNT}/data/{secret_path(project, service)}", *((own,) if own else ()))
     return AppRoleLogin(service, site.secrets.address, role_id, name, reads, wrapped, files)
+
+
+def another_login(servers: Servers, service: str) -> SecretsConnection | None:
+    """Make what a service logs in with, with a secret id that nobody else gets.
+
+    Args:
+        servers: The servers.
+        service: Its name, also of one that the project file no longer has.
+
+    Returns:
+        What it logs in with; ``None`` when it has no log-in, or djops may not see to that.
+    """
+    role = f"auth/approle/role/{policy_name(servers.site.project.project, service)}"
+    try:
+        role_id = servers.secrets.request("GET", f"{role}/role-id")
+        secret_id = servers.secrets.request("POST", f"{role}/secret-id", {}) if role_id else None
+    except DjopsError:
+        return None
+    if role_id is None or secret_id is None:
+        return None
+    fresh = Secret(str(secret_id["data"]["secret_id"]))
+    return replace(servers.site.secrets, role_id=str(role_id["data"]["role_id"]), secret_id=fresh)
 
 
 def _require_service(project: Project, service: str) -> None:

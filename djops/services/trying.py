@@ -8,13 +8,16 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Literal
 
+from djops.compile.machines import credentials_path
 from djops.compile.vault import MOUNT, policy_name
 from djops.errors import AccessDeniedError, ApplyError, DjopsError, ServerUnavailableError
+from djops.services import machines
 from djops.services.servers import Servers
 from djops.services.welcome import ACCESSOR
-from djops.systems.connections import Secret
+from djops.systems.connections import Secret, SecretsConnection
 from djops.systems.mysql import Mysql
 from djops.systems.s3 import S3, key_is_refused
+from djops.systems.vault import Secrets
 
 TOKEN_SECONDS = 900
 
@@ -32,12 +35,16 @@ class Doors:
         token: A token with her rights, as a log-in to the secrets server gives.
         path: Where her secret is, below the mount.
         link: The accessor of her newest welcome link.
+        login: What a service logs in to the secrets server with.
+        given: A service's account in the database, and the password that the secrets server gave with it.
     """
 
     fields: Mapping[str, str] = field(default_factory=dict, repr=False)
     token: Secret | None = None
     path: str = ""
     link: str = ""
+    login: SecretsConnection | None = None
+    given: tuple[str, Secret] | None = None
 
 
 @dataclass(frozen=True)
@@ -74,7 +81,23 @@ def doors(servers: Servers, who: str, path: str) -> Doors:
     known = servers.secrets.read_metadata(path)
     token = servers.secrets.mint_token([policy_name(servers.site.project.project, who)], TOKEN_SECONDS)
     link = known.facts.get(ACCESSOR, "") if known else ""
-    return Doors(stored.fields if stored else {}, token, path, link)
+    login = machines.another_login(servers, who) if "/services/" in path else None
+    given = _given(servers, who, login) if login is not None else None
+    return Doors(stored.fields if stored else {}, token, path, link, login, given)
+
+
+def _given(servers: Servers, who: str, login: SecretsConnection) -> tuple[str, Secret] | None:
+    """Have the secrets server give a service credentials, if it does and can."""
+    project = servers.site.project
+    own = credentials_path(project, who) if who in project.services else None
+    if own is None:
+        return None
+    try:
+        # Not closed: with the session would end what is leased to it.
+        found = Secrets(login).request("GET", own)
+    except DjopsError:
+        return None
+    return (found["data"]["username"], Secret(found["data"]["password"])) if found else None
 
 
 def attempts(servers: Servers, who: str, found: Doors, *, must_answer: bool) -> tuple[Attempt, ...]:
@@ -119,6 +142,12 @@ def _ways(servers: Servers, who: str, found: Doors) -> Iterator[tuple[str, str, 
             break  # one key serves all stores
     if (token := found.token) is not None:
         yield "secrets", "a token with her policy", lambda: _token(servers, token, found.path)
+    if (login := found.login) is not None:
+        yield "secrets", "a log-in with its role id and a secret id", lambda: _login(login)
+    if found.given is not None:
+        user, given = found.given
+        way = f"log-in of {user} with what the secrets server gave {who}"
+        yield "mysql", way, lambda: _database(servers, user, given)
     if found.link:
         yield "secrets", "her newest welcome link", lambda: _link(servers, found.link)
 
@@ -148,6 +177,15 @@ def _token(servers: Servers, token: Secret, path: str) -> Tried:
     if servers.secrets.opens(token, f"{MOUNT}/data/{path}"):
         return "open", "it reads her secret"
     return "refused", "permission denied"
+
+
+def _login(login: SecretsConnection) -> Tried:
+    try:
+        with Secrets(login) as session:
+            session.login()
+    except AccessDeniedError as error:
+        return "refused", error.message
+    return "open", "the log-in was taken"
 
 
 def _link(servers: Servers, accessor: str) -> Tried:

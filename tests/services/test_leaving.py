@@ -13,7 +13,7 @@ import pytest
 
 from djops.compile.mysql_state import AccountId
 from djops.errors import DjopsError, UsageError
-from djops.services import access, credentials, leaving, people, project
+from djops.services import access, credentials, leaving, machines, people, project
 from djops.services.access import Servers, Wanted
 from djops.services.leaving import Left
 from djops.services.site import open_site
@@ -23,6 +23,7 @@ from djops.systems.vault import Secrets
 from tests.conftest import LabUnderTest
 from tests.support.cli import invoke
 from tests.support.demo import DemoUnderTest, demo_in
+from tests.support.leases import drops
 from tests.support.outages import site_without
 from tests.support.repository import repository
 
@@ -161,6 +162,60 @@ def test_the_whole_way(up: DemoUnderTest, tmp_path: Path) -> None:
         assert len(told) == 1
         assert not leaving.unfinished(up.site.lab)
     assert invoke("plan", "--json", cwd=place).status == 0
+
+
+SERVICE = "services: {batcher: {grants: [{role: operator, on: ephys}], credentials: dynamic}}"
+
+
+def test_a_service_leaves_with_its_log_in_and_what_was_leased_to_it(
+    up: DemoUnderTest, tmp_path: Path
+) -> None:
+    place, path = up.site.project_file.parent, "djops-database/creds/djops-demo_lab-batcher"
+    text = up.site.project_file.read_text()
+    assert "services: {}" in text
+    up.site.project_file.write_text(text.replace("services: {}", SERVICE))
+    assert invoke("apply", "--yes", "--json", cwd=place).status == 0
+    with servers_of(up) as servers, root_of(up) as root:
+        login = machines.another_login(servers, "batcher")
+        assert login is not None
+        its = Secrets(login)
+        lease = (its.request("GET", path) or {})["data"]
+        link = pymysql.connect(
+            host=up.site.mysql.host, port=up.site.mysql.port, user=lease["username"],
+            password=lease["password"], ssl={"ca": str(up.site.mysql.ca)},
+        )  # fmt: skip
+        try:
+            done = invoke("offboard", "batcher", "--to", tmp_path, "--yes", "--json", cwd=place)
+            assert done.status == 0, done.stdout
+            certificate = done.answer["data"]["certificate"]
+            every = {"mysql", "s3", "secrets"}
+            assert outcomes(certificate, "before") == {system: {"open"} for system in every}
+            assert outcomes(certificate, "after") == {system: {"refused"} for system in every}
+            ways = [one["way"].split(" of ")[0] for one in certificate["attempts"] if one["when"] == "after"]
+            assert ways == [
+                "access key " + certificate["had"]["s3"]["keys"][0],
+                "a token with her policy",
+                "a log-in with its role id and a secret id",
+                "log-in",
+            ]
+            # The one that was made to be tried is there beside the one that works.
+            assert lease["username"] in certificate["had"]["mysql"]["leases"]
+            assert certificate["had"]["secrets"]["log-ins"] == [
+                "auth/approle/role/djops-demo_lab-batcher",
+                "djops-database/roles/djops-demo_lab-batcher",
+            ]
+            assert not any(certificate["left"]["mysql"].values())
+            assert not any(certificate["left"]["secrets"].values())
+            with pytest.raises(pymysql.MySQLError):
+                link.query("SELECT 1")
+            with pytest.raises(DjopsError):
+                its.request("GET", path)
+            assert root.query("SELECT User FROM mysql.user WHERE User LIKE 'v-%' OR User = 'batcher'") == ()
+            assert "batcher" not in project.load(up.site.project_file).project.services
+            assert invoke("plan", "--json", cwd=place).status == 0
+        finally:
+            for statement in drops("demo_lab"):
+                root.query(statement)
 
 
 def without(servers: Servers, system: str) -> None:

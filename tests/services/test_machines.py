@@ -30,6 +30,7 @@ from djops.systems.local.openbao import OpenBaoServer
 from djops.systems.vault import Secrets
 from tests.conftest import LabUnderTest
 from tests.support.ground import Ground, ground_of
+from tests.support.leases import drops
 from tests.support.projects import pipeline
 
 GRAPH = pipeline({"machines_a": ()}, ["machines_a.#thing"])
@@ -49,14 +50,8 @@ Session: TypeAlias = "pymysql.Connection[pymysql.cursors.Cursor]"
 def made(lab: LabUnderTest) -> Iterator[Ground]:
     with ground_of(lab, GRAPH, ["machines_a.`#thing` (x INT PRIMARY KEY)"]) as ground:
         yield ground
-    # Nobody but these tests has such services.
-    made_on_demand = [
-        f"USER IF EXISTS {ENGINE}",
-        f"EVENT IF EXISTS djops.{SWEEP}",
-        "TABLE IF EXISTS djops.leases",
-    ]
-    for what in (*made_on_demand, *(f"PROCEDURE IF EXISTS djops.{name}" for name in (*PROCEDURES, SWEEP))):
-        ground.root.query(f"DROP {what}")
+    for statement in drops("demo_lab"):
+        ground.root.query(statement)
     ground.root.close()
 
 
@@ -325,7 +320,7 @@ def test_an_engine_can_touch_its_services_and_nobody_else(
         f"renew_password('secret', {mine}, 'djops')",
         f"end_lease('{lent}')",
     ):
-        with pytest.raises(pymysql.MySQLError, match=r"no service|not the name|another project's"):
+        with pytest.raises(pymysql.MySQLError, match=r"no service|not the name|of another project"):
             rows(engine, f"CALL djops.{call}")
     rows(engine, "CALL djops.end_lease('ada')")
     rows(engine, "CALL djops.end_lease('v-own')")
