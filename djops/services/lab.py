@@ -6,6 +6,7 @@ Every step can be done again: whatever kills djops or a server, the next ``up`` 
 from __future__ import annotations
 
 import concurrent.futures
+import math
 import shutil
 import threading
 import time
@@ -404,14 +405,13 @@ def _holder(port: int) -> ports.Holder | None:
 
 
 def _await(server: Server, step: Step, given_up: threading.Event) -> None:
-    began = time.monotonic()
-    seen = began
+    began, lost = time.monotonic(), math.inf
     pause = 0.02
     while not server.ready():
-        now = time.monotonic()
-        if server.running():
-            seen = now
-        gone = now - seen > _GONE_SECONDS
+        alive, now = server.running(), time.monotonic()
+        # Counted from the first look that finds none: on a busy machine a single one may come late.
+        lost = math.inf if alive else min(lost, now)
+        gone = now - lost > _GONE_SECONDS
         if gone or given_up.is_set() or now - began > READY_SECONDS:
             raise _did_not_come_up(server, now - began, gone=gone)
         step.note("waiting until it answers")

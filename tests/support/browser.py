@@ -7,6 +7,7 @@ import contextlib
 import itertools
 import json
 import os
+import select
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -74,6 +75,7 @@ class Browser:
 
     def _next(self) -> dict[str, Any]:
         while b"\0" not in self._rest:
+            assert select.select([self._reading], [], [], 120)[0], "the browser does not answer"
             got = os.read(self._reading, 1 << 20)
             assert got, "the browser ended"
             self._rest += got

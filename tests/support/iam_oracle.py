@@ -122,11 +122,14 @@ class Oracle:
         self.client.delete_bucket_policy(Bucket=bucket)
         for upload in self.client.list_multipart_uploads(Bucket=bucket).get("Uploads", ()):
             self.client.abort_multipart_upload(Bucket=bucket, Key=upload["Key"], UploadId=upload["UploadId"])
+        before: list[object] = []
         while True:
             found = self.client.list_object_versions(Bucket=bucket)
             items = [*found.get("Versions", ()), *found.get("DeleteMarkers", ())]
             if not items:
                 break
+            assert items != before, f"objects of {bucket} stay although they were deleted"
+            before = items
             keys = [{"Key": item["Key"], "VersionId": item["VersionId"]} for item in items]
             self.client.delete_objects(Bucket=bucket, Delete={"Objects": keys})
         self.client.delete_bucket(Bucket=bucket)

@@ -33,7 +33,9 @@ def pid_of(server: OpenBaoServer) -> int:
 
 def kill(server: OpenBaoServer) -> None:
     os.kill(pid_of(server), signal.SIGKILL)
+    until = time.monotonic() + 120
     while server.running():
+        assert time.monotonic() < until, "a killed server is still there"
         time.sleep(0.01)
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import importlib
+import math
 import os
 import secrets
 import shutil
@@ -296,15 +297,15 @@ class CephServer:
         return True
 
     def _wait(self, daemon: str, done: Callable[[], bool]) -> None:
-        began = seen = time.monotonic()
+        began, lost = time.monotonic(), math.inf
         while True:
-            alive = self._alive(daemon)
+            alive, now = self._alive(daemon), time.monotonic()
+            # Counted from the first look that finds none: on a busy machine a single one may come late.
+            waited, lost = now - began, math.inf if alive else min(lost, now)
             with contextlib.suppress(FileNotFoundError):
                 if done():
                     return
-            now = time.monotonic()
-            waited, seen = now - began, now if alive else seen
-            if now - seen > _GONE or waited > _PATIENCE:
+            if now - lost > _GONE or waited > _PATIENCE:
                 break
             time.sleep(0.02)
         log = self._log_of(daemon)
