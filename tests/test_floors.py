@@ -30,7 +30,7 @@ EXITS = {("sys", "exit"), ("os", "_exit"), ("os", "abort")}
 
 # The example pipeline is a user's project that the package carries; a child process runs its own script.
 SKIPPED = {"demo_pipeline", "_shipped"}
-PRINTS_BY_PURPOSE = {"systems/pipeline_runner.py", "systems/client_probe.py"}
+PRINTS_BY_PURPOSE = {"systems/pipeline_runner.py", "systems/client_probe.py", "systems/pulumi_install.py"}
 
 
 def sources() -> list[Path]:

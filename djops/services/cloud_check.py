@@ -17,7 +17,7 @@ from djops.services.cloud_cost import required_environment
 from djops.systems import tools
 from djops.systems.aws import Aws, AwsRefusedError, Identity
 from djops.systems.cloud_needs import STATE, QuotaNeed, load_needs
-from djops.systems.pulumi import OLDEST
+from djops.systems.pulumi_cli import OLDEST
 from djops.systems.stacks import stack_names
 
 _AT_ONCE = 60

@@ -9,10 +9,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import json
-import logging
 import os
-import shutil
-import subprocess
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -22,21 +19,16 @@ from typing import TYPE_CHECKING, Any, Protocol
 import yaml
 
 from djops.compile.cloud import PROGRAM
-from djops.errors import DjopsError, InstallError, LockedError
+from djops.errors import DjopsError, LockedError
 from djops.plan.cloud import Fate, Refusal, StackStep
 from djops.systems.files import write_private
-from djops.systems.paths import private_directory, roots
+from djops.systems.paths import private_directory
+from djops.systems.pulumi_cli import automation_api, command_line
 from djops.systems.stacks import use_stacks
 
 if TYPE_CHECKING:
     from pulumi import automation
     from pulumi.automation.events import EngineEvent, StepEventMetadata
-
-VERSION = "3.272.0"
-"""The command line that is installed where there is none: the version of the SDK that was tested."""
-
-OLDEST = (3, 181, 0)
-"""Since then ``destroy`` and ``refresh`` run programs that are inside of another process."""
 
 _EMPTY_WORDS = ("update failed", "preview failed", "destroy failed")
 """What the engine says of every failure besides the reason."""
@@ -293,7 +285,7 @@ class PulumiStack:
         return _explained(heard, self._place)
 
     def _made(self) -> automation.Stack:
-        api, place = _api(), self._place
+        api, place = automation_api(), self._place
         options = api.LocalWorkspaceOptions(
             work_dir=str(place.directory),
             env_vars={"PULUMI_SKIP_UPDATE_CHECK": "true", **place.variables},
@@ -335,53 +327,6 @@ def run_program() -> None:
     use_stacks()
     settings, program = importlib.import_module("cloud.settings"), importlib.import_module("cloud.program")
     program.provision(settings.settings_from(pulumi.Config(PROGRAM), pulumi.get_stack()))
-
-
-def command_line() -> automation.PulumiCommand:
-    """Find Pulumi's command line on PATH, or install the pinned version.
-
-    Returns:
-        The program, of a version that can do what is asked of it.
-
-    Raises:
-        InstallError: ``E_PULUMI_CLI`` when there is none and it cannot be installed.
-    """
-    api = _api()
-    from pulumi.automation.errors import InvalidVersionError
-    from semver import VersionInfo
-
-    if shutil.which("pulumi"):
-        with contextlib.suppress(InvalidVersionError, subprocess.CalledProcessError, OSError):
-            found: automation.PulumiCommand = api.PulumiCommand(version=VersionInfo(*OLDEST))
-            return found
-    root = roots().programs / f"pulumi-{VERSION}"
-    root.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        installed: automation.PulumiCommand = api.PulumiCommand.install(
-            root=str(root), version=VersionInfo.parse(VERSION)
-        )
-        return installed
-    except (OSError, subprocess.CalledProcessError, InvalidVersionError) as error:
-        raise InstallError(
-            f"there is no Pulumi of version {'.'.join(map(str, OLDEST))} or newer on PATH, and {VERSION} "
-            f"could not be installed: {type(error).__name__}",
-            where=str(root),
-            code="E_PULUMI_CLI",
-            hint="install it (https://www.pulumi.com/docs/install/) and run this again",
-        ) from None
-
-
-def _api() -> Any:  # noqa: ANN401  the module
-    try:
-        from pulumi import automation
-    except ImportError:
-        raise InstallError(
-            "the target aws needs Pulumi's SDK, which is not installed",
-            hint='pip install "djops[aws]"',
-        ) from None
-    # What a program still tries to tell an engine that has ended is no news to anybody.
-    logging.getLogger("grpc._server").setLevel(logging.CRITICAL + 1)
-    return automation
 
 
 PULUMI_CLOUD = "https://api.pulumi.com"
@@ -535,7 +480,7 @@ def _known(one: Mapping[str, Any]) -> Known:
 @contextlib.contextmanager
 def _explained(heard: _Heard | None, place: Workplace) -> Iterator[None]:
     """Turn the Automation API's errors, which carry whole logs, into one that says what and where."""
-    _api()
+    automation_api()
     from pulumi.automation.errors import CommandError, ConcurrentUpdateError
 
     try:

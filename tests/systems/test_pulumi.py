@@ -6,10 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pulumi import automation
 from pulumi.automation.events import EngineEvent
 
-from djops.errors import InstallError
 from djops.plan.cloud import Fate, Refusal
 from djops.systems import pulumi
 from djops.systems.pulumi import Event
@@ -94,24 +92,6 @@ def test_refusals_and_errors_name_the_resource(words: str, fate: Fate) -> None:
     assert listener.refusals() == (Refusal(urn, fate),)
     listener, _ = heard(error("VpcLimitExceeded: five", urn), error("update failed"))
     assert listener.refusals() == () and listener.errors() == ["b: VpcLimitExceeded: five"]
-
-
-def test_without_pulumi_its_own_installer_is_asked_and_told_of(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked: list[Any] = []
-
-    def install(root: str, version: object) -> object:
-        asked.append((root, str(version)))
-        raise OSError("no network")
-
-    monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setenv("DJOPS_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(automation.PulumiCommand, "install", install)
-    with pytest.raises(InstallError) as told:
-        pulumi.command_line()
-    assert told.value.code == "E_PULUMI_CLI" and "install" in str(told.value.hint)
-    assert asked == [(str(tmp_path / "programs" / f"pulumi-{pulumi.VERSION}"), pulumi.VERSION)]
 
 
 def test_configuration_replaces_only_its_own_part(tmp_path: Path) -> None:
