@@ -10,6 +10,7 @@ from djops.compile.mysql_manager import SCHEMA_PRIVILEGES
 from djops.compile.mysql_state import Account, AccountId, Edge, Held, MysqlState, Scope
 from djops.errors import DjopsError, ManyErrors, NotManagedError
 from djops.plan.change import Change, Risk
+from djops.plan.hiding import Patterns, emptied_together, spelling
 from djops.plan.mysql_changes import (
     AlterAccount,
     CancelEvent,
@@ -37,6 +38,8 @@ ADMINISTERED = frozenset({*SCHEMA_PRIVILEGES, "GRANT OPTION"})
 
 MEMBERS = 500
 """Members of a role in one statement: it takes 19 ms, while others wait for the grant tables (MySQL 9.7)."""
+
+HIDING = "what it holds and what others lose may hide each other"
 
 NOT_WANTED = ("nothing in the project file gives it",)
 
@@ -101,17 +104,21 @@ def diff_mysql(
     """
     _refuse_foreign_names(project, wanted, found)
     ours = found.managed(project)
-    tainted = _tainted(ours & wanted.accounts.keys(), found, may_revoke)
-    there = _without_privileges(found, tainted.keys())
     dropped = ours - wanted.accounts.keys()
+    tainted = _tainted(ours - dropped, found, may_revoke)
+    lost, held = _on_schemas(wanted, found, ours)
+    together = emptied_together(found, lost, held, frozenset(tainted), dropped)
+    tainted |= dict.fromkeys(sorted(together - tainted.keys()), (HIDING,))
+    there = _without_privileges(found, tainted.keys())
     kept = frozenset(wanted.accounts)
-    # What is too much goes before the rows and roles that may hide it from a session.
-    changes = list[Change](_privilege_changes(wanted, there, kept))
+    # Who holds fewer roles can do nothing that he could not by leaving some of them inactive; but a row may
+    # hide what a role gives, so that roles go before rows.
+    changes = list[Change](_membership_changes(wanted, there, kept, dropped, reasons))
+    changes += _privilege_changes(wanted, there, kept)
     changes += [
         RevokeAll(grantee=name, found=_held_by(name, found), why=why) for name, why in tainted.items()
     ]
     changes += _account_changes(wanted, there, dropped, reasons, known)
-    changes += _membership_changes(wanted, there, kept, dropped, reasons)
     changes += _default_changes(wanted, there, kept)
     changes += _event_changes(project, wanted, found)
     losers = _losers(changes, wanted, found)
@@ -139,6 +146,22 @@ def _tainted(
             )
             strays[routine.grantee] = (*strays.get(routine.grantee, ()), reason)
     return strays
+
+
+def _on_schemas(
+    wanted: MysqlState, found: MysqlState, ours: frozenset[AccountId]
+) -> tuple[Patterns, Patterns]:
+    """Return the rows on schemas that ours lose something of, and all that they hold, by their patterns."""
+    lost: dict[AccountId, set[str]] = defaultdict(set)
+    held: dict[AccountId, set[str]] = defaultdict(set)
+    for row, names in found.privileges.items():
+        grantee, scope = row
+        if grantee in ours and not scope.table and scope.pattern != "*":
+            held[grantee].add(scope.pattern)
+            if names - wanted.privileges.get(row, frozenset()):
+                lost[grantee].add(scope.pattern)
+    both = ({name: frozenset(some) for name, some in by.items()} for by in (lost, held))
+    return next(both), next(both)
 
 
 def _held_by(name: AccountId, state: MysqlState) -> Mapping[Scope, frozenset[str]]:
@@ -266,9 +289,8 @@ def _privilege_changes(wanted: MysqlState, found: MysqlState, kept: frozenset[Ac
             meaning=meaning,
             why=(meaning,),
         )
-    # Of rows that match the same schema, the first in byte order hides the others from whoever has a role
-    # active (MySQL 9.7, measured): what is hidden goes first, so that nothing comes to light in between.
-    for held in sorted(less, key=lambda held: held.scope.pattern.encode(), reverse=True):
+    # What is hidden goes before what hides it.
+    for held in sorted(less, key=lambda held: spelling(held.scope.pattern), reverse=True):
         yield RevokePrivileges(
             grantee=held.grantee, scope=held.scope, privileges=_frozen(less[held]), why=NOT_WANTED
         )

@@ -16,6 +16,7 @@ from typing import Any
 
 import pymysql
 import pytest
+from pymysql.constants import ER
 
 from djops.errors import DjopsError
 from djops.model.project import Project
@@ -61,16 +62,19 @@ class Place:
             return access.make_plan(servers, access.Wanted.of(self.site.project, GRAPH))
 
     def login(self, who: str) -> None:
+        self.session(who).close()
+
+    def session(self, who: str) -> pymysql.Connection[pymysql.cursors.Cursor]:
         with access.Servers(self.site) as servers:
             stored = servers.secrets.read_secret(f"{self.site.project.project}/people/{who}")
         assert stored is not None
-        pymysql.connect(
+        return pymysql.connect(
             host=self.site.mysql.host,
             port=self.site.mysql.port,
             user=who,
             password=stored.fields["database.password"],
             ssl={"ca": str(self.site.mysql.ca)},
-        ).close()
+        )
 
 
 @pytest.fixture
@@ -205,6 +209,45 @@ def test_who_cannot_be_dropped_is_named_and_holds_up_no_other(place: Place) -> N
             assert {name.user for name in servers.mysql.read_state().accounts} & MANY.keys() == {"many2"}
     finally:
         by_root(place, "DROP DATABASE of_many")
+
+
+def test_what_one_row_hides_stays_hidden_between_two_statements(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whichever of the two lost her rows first, the other's would have come to light."""
+    place.bring_to(PEOPLE)
+    by_root(
+        place,
+        "GRANT SELECT ON `i%`.* TO ada",
+        "GRANT DELETE ON `im%`.* TO 'ephys:viewer'",
+        "GRANT SELECT ON `x%`.* TO 'ephys:viewer'",
+        "GRANT DELETE ON `xy%`.* TO ada",
+    )
+    assert not may_delete(place, "ada", "imaging", "xyz")
+    seen: list[set[str]] = []
+    query = Mysql.query
+
+    def looking(mysql: Mysql, text: str, values: Sequence[Any] = ()) -> tuple[tuple[Any, ...], ...]:
+        rows = query(mysql, text, values)
+        if text.startswith(("REVOKE", "GRANT", "SET DEFAULT ROLE")):
+            seen.append(may_delete(place, "ada", "imaging", "xyz"))
+        return rows
+
+    monkeypatch.setattr(Mysql, "query", looking)
+    place.bring_to(PEOPLE)
+    assert len(seen) > 1 and not any(seen)
+
+
+def may_delete(place: Place, who: str, *schemas: str) -> set[str]:
+    """Ask the server where a new session of somebody may delete: that a table is not there is told later."""
+    found = set()
+    with place.session(who) as session, session.cursor() as cursor:
+        for schema in schemas:
+            with pytest.raises(pymysql.MySQLError) as caught:
+                cursor.execute(f"DELETE FROM {schema}.missing WHERE FALSE")
+            if caught.value.args[0] != ER.TABLEACCESS_DENIED_ERROR:
+                found.add(schema)
+    return found
 
 
 def test_unmanaged_accounts_are_reported_and_left_alone(place: Place) -> None:
