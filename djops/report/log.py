@@ -7,8 +7,9 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from djops.model.journal import Entry
 from djops.report.table import printable, table
-from djops.services.log import Deed, Step, Verified
+from djops.services.log import Deed, Recorded, Step, Verified
 
 _ENDINGS = {"": "did not come to its end", "interrupted": "interrupted", "failed": "failed"}
 
@@ -26,9 +27,13 @@ def _deed_data(deed: Deed) -> dict[str, Any]:
     first = deed.entry
     plan = {"plan": first.plan, "ended": deed.ended or None} if first.run else {}
     steps = {"changes": [_step_data(step) for step in deed.steps]} if first.run else {}
-    told = {"seq": first.seq, "at": first.at, "who": first.who, "host": first.host}
-    said = {"command": first.command, "what": first.change, "reason": first.reason or None}
-    return {**told, "environment": first.environment, **said, **plan, **steps}
+    return {**_entry_data(first), **plan, **steps}
+
+
+def _entry_data(entry: Entry) -> dict[str, Any]:
+    told = {"seq": entry.seq, "at": entry.at, "who": entry.who, "host": entry.host}
+    said = {"command": entry.command, "what": entry.change, "reason": entry.reason or None}
+    return {**told, "environment": entry.environment, **said}
 
 
 def _step_data(step: Step) -> dict[str, Any]:
@@ -114,3 +119,50 @@ def verified_text(verified: Verified) -> str:
     if verified.waiting:
         lines.append(f"{verified.waiting} more wait on this machine for the next contact.")
     return "\n".join(lines)
+
+
+def recorded_data(found: Recorded | None) -> dict[str, Any] | None:
+    """Return where the journal is and what it says last, for a ``--json`` answer.
+
+    Args:
+        found: The journal; ``None`` when it cannot be read.
+    """
+    if found is None:
+        return None
+    open_plan = found.unfinished
+    return {
+        "where": found.where,
+        "rows": found.rows,
+        "waiting": found.waiting,
+        "last": _entry_data(found.last) if found.last else None,
+        "unfinished": _deed_data(open_plan) if open_plan else None,
+    }
+
+
+def recorded_text(found: Recorded | None) -> str:
+    """Show where the journal is and what it says last, in a line and one more for what is not finished.
+
+    Args:
+        found: The journal; ``None`` when it cannot be read.
+    """
+    if found is None:
+        return "journal: it cannot be read now"
+    text = f"journal: {found.where}: {found.rows} row{'s' * (found.rows != 1)}"
+    if found.last:
+        text += f", the last of {_by_whom(found.last)}"
+    lines = [text]
+    if deed := found.unfinished:
+        ending = _ENDINGS[deed.ended] if deed.ended else "has no end: it is under way, or was cut off"
+        counted = Counter(step.outcome for step in deed.steps)
+        told = ", ".join(f"{count} {outcome}" for outcome, count in counted.items())
+        lines.append(
+            f"not finished: {_by_whom(deed.entry)} {ending} ({told}); `djops apply` goes on from there"
+        )
+    if found.waiting:
+        lines.append(f"{found.waiting} rows more wait on this machine for the next contact")
+    return "\n".join(lines)
+
+
+def _by_whom(entry: Entry) -> str:
+    when = entry.at[:19].replace("T", " ")
+    return printable(f"{when} UTC, {entry.command} by {entry.who}@{entry.host}")

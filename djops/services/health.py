@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,12 +11,15 @@ from pathlib import Path
 
 from djops.errors import DjopsError, ManyErrors
 from djops.services import access, lab
+from djops.services.journal import Journal
 from djops.services.lab import LabStatus, LabUp, ServerHealth, ServerUp
+from djops.services.log import Recorded, recorded
 from djops.services.project import Loaded, load_project
 from djops.services.site import Site, choose_environment, open_site
 from djops.systems.connections import SecretsConnection
 from djops.systems.mysql import Mysql
 from djops.systems.progress import Progress, Silent
+from djops.systems.vault import Secrets
 
 
 def status(project_file: Path, environment: str | None = None) -> LabStatus:
@@ -41,6 +45,25 @@ def status(project_file: Path, environment: str | None = None) -> LabStatus:
     with concurrent.futures.ThreadPoolExecutor(3) as pool:
         servers = tuple(pool.map(lambda probe: probe(site), (_mysql, _s3, _secrets)))
     return LabStatus(project.project, name, target, site.lab, servers)
+
+
+def journal_of(found: LabStatus, project_file: Path) -> Recorded | None:
+    """Look where the journal is and what it says last.
+
+    Args:
+        found: How the servers are.
+        project_file: The ``djops.yaml``.
+
+    Returns:
+        The journal; ``None`` when it cannot be read now.
+    """
+    if not any(server.name == "mysql" and server.healthy for server in found.servers):
+        return None
+    with contextlib.suppress(DjopsError):
+        site = open_site(project_file, found.environment)
+        with Mysql(site.mysql) as mysql, Secrets(site.secrets) as secrets:
+            return recorded(Journal(site, mysql, secrets), site.lab)
+    return None
 
 
 def unseal_key(found: LabStatus) -> Path | None:
@@ -132,8 +155,6 @@ def _secrets(site: Site) -> ServerHealth:
 
 
 def _secrets_version(connection: SecretsConnection) -> str | None:
-    from djops.systems.vault import Secrets
-
     with Secrets(connection) as session:
         answer = session.request("GET", "sys/health") or {}
     version = answer.get("version")

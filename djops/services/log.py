@@ -171,6 +171,49 @@ def deeds(entries: Iterable[Entry], wanted: Wanted) -> tuple[Deed, ...]:
 
 
 @dataclass(frozen=True)
+class Recorded:
+    """Where the journal is, and what it says last.
+
+    Attributes:
+        where: Where it is.
+        rows: How many rows it has.
+        last: The last row, if any.
+        newest: The newest plan of the environment that was to bring everything up to date, if any.
+        waiting: Rows on this machine that have not reached it yet.
+    """
+
+    where: str
+    rows: int
+    last: Entry | None
+    newest: Deed | None
+    waiting: int
+
+    @property
+    def unfinished(self) -> Deed | None:
+        """The newest plan when it failed, was interrupted, or has no end yet."""
+        return self.newest if self.newest is not None and self.newest.ended != "end" else None
+
+
+def recorded(journal: Journal, state: Path) -> Recorded:
+    """Look where the journal is and what it says last; its chain is not checked.
+
+    Args:
+        journal: The journal.
+        state: The directory of djops' own state for the environment.
+
+    Raises:
+        DjopsError: The journal cannot be read.
+    """
+    chain = journal.chain
+    head = chain.head()
+    last = next(iter(chain.read(head.seq - 1)), None) if head.seq else None
+    begin = chain.newest_plan(without="expire")
+    # Deeds come in the order in which they began.
+    newest = deeds(chain.read(begin.seq - 1), Wanted())[0] if begin is not None else None
+    return Recorded(chain.where, head.seq, last, newest, local.waiting(state))
+
+
+@dataclass(frozen=True)
 class Verified:
     """Whether the journal is whole.
 

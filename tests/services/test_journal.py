@@ -155,7 +155,7 @@ def test_a_failure_tells_exactly_what_was_done_and_what_not(
 
 
 def test_what_was_under_way_at_a_crash_is_told_as_unknown(
-    ground: Ground, monkeypatch: pytest.MonkeyPatch
+    ground: Ground, lab: LabUnderTest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Crash(BaseException):
         pass
@@ -170,8 +170,15 @@ def test_what_was_under_way_at_a_crash_is_told_as_unknown(
     deed = deeds(everything(ground), Wanted(on="cyd"))[-1]
     assert deed.ended == ""
     assert {step.outcome for step in deed.steps} == {OPEN}
+    found = invoke("status", "--json", cwd=lab.repository).answer["data"]["journal"]
+    assert found["unfinished"]["ended"] is None and found["unfinished"]["command"] == "apply"
+    assert found["rows"] == found["last"]["seq"] == everything(ground)[-1].seq
+    told = invoke("status", cwd=lab.repository).stdout
+    assert f"not finished: {deed.entry.at[:10]}" in told and f"{len(plan.changes)} {OPEN}" in told
     monkeypatch.undo()
     ground.apply()
+    told = invoke("status", cwd=lab.repository).stdout
+    assert "journal: mysql" in told and "not finished" not in told
 
 
 # Tampering by whoever administers the database
