@@ -224,7 +224,7 @@ class Watch:
         for name in self.case.concerned:
             self._live(now, name, found)
             if renewing:
-                self._go_on(name, found)
+                self._go_on(now, name, found)
         found.violations = [f"{label}: {text}" for text in found.violations]
         return found
 
@@ -470,11 +470,11 @@ class Watch:
                 if not self._key_works(kept, project.stores):
                     found.wrong(f"the key kept for {name} counts as valid, but does not work")
 
-    def _go_on(self, name: str, found: Found) -> None:
+    def _go_on(self, now: Moment, name: str, found: Found) -> None:
         kept = self.old.seen.kept.get(name)
         if self.old.seen.is_kept(name) and not self._password_works(kept, name):
             found.wrong(f"the password that {name} had before the renewal does not work any more")
-        if not self._key_works(kept, ["main"]):
+        if now.seen.evidence.s3 is not None and not self._key_works(kept, ["main"]):
             found.wrong(f"the key that {name} had before the renewal does not work any more")
 
     def _password_works(self, kept: StoredSecret | None, name: str, *, tls: bool = True) -> bool:
@@ -528,7 +528,9 @@ class Watch:
                 number, said = probe.attempt(tried.sql)
                 found.probes += 1
                 allowed = number == 0 or number in tried.let_in
-                held = now.rights(name, ask) if there.user == name else _leased_holds(now, there.user, ask)
+                # An account that was leased since is its service.
+                leased = AccountId(there.user) in now.seen.mysql.accounts and there.user != name
+                held = _leased_holds(now, there.user, ask) if leased else now.rights(name, ask)
                 if not allowed and number not in tried.refusals:
                     found.wrong(f"{name}, {ask}: error {number}: {said}")
                 elif allowed != held:

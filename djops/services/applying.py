@@ -228,7 +228,10 @@ def _store_password(servers: Servers, operation: StorePassword) -> None:
 def _connect_engine(servers: Servers, operation: ConnectEngine) -> None:
     password = passwords.generate()
     account = quote_account(*operation.account)
-    servers.mysql.query(f"ALTER USER {account} IDENTIFIED BY {quote_string(password)} REQUIRE SSL")
+    # What was noted of the one before goes with it: MySQL tells in whole seconds when a password was changed.
+    unknown = quote_string(json.dumps({"djops": {"engine": None}}))
+    changed = f"IDENTIFIED BY {quote_string(password)} REQUIRE SSL ATTRIBUTE {unknown}"
+    servers.mysql.query(f"ALTER USER {account} {changed}")
     body = {**operation.settings, "password": password}
     servers.secrets.request("POST", f"{DATABASE}/config/{operation.name}", body)
     # From here on nobody but the secrets server knows it; when that was, is noted to see later changes.

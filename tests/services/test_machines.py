@@ -374,6 +374,7 @@ def test_a_connection_that_was_cut_short_is_made_anew(
     with monkeypatch.context() as patch, pytest.raises(ApplyError):
         patch.setattr(Secrets, "request", request)
         ground.apply()
+    assert not ground.servers.mysql.read_state().accounts[engine_account("demo_lab")].engine
     assert not access.make_plan(ground.servers, ground.wanted).is_empty
     ground.apply()
     assert access.make_plan(ground.servers, ground.wanted).is_empty
