@@ -455,6 +455,9 @@ def _run(arguments: list[str], out: Output) -> int:
         hint = "what is done stands; the same command continues from there"
         told = "; ".join(["djops was interrupted", *getattr(stop, "__notes__", ())])
         out.finish([StoppedError(told, hint=hint)])
+        # One that came through the exec() of a text, as dataclasses are made, ends `python -m` by SIGINT:
+        # the interpreter forgets it with the next text.
+        exec("")  # noqa: S102
         return 128 + number
     except Exception as error:
         _raise_if_output_is_lost(error)

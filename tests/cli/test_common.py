@@ -212,6 +212,20 @@ sys.exit(common.run(sys.argv[1:]))
         assert process.returncode in statuses
 
 
+def test_an_interrupted_import_ends_with_the_status_of_any_interruption(tmp_path: Path) -> None:
+    """Modules run code that they make, and an interpreter that runs a module remembers who failed in it."""
+    (tmp_path / "interrupted.py").write_text(
+        "import sys\nfrom djops.cli import common\n"
+        "common.group.invoke = lambda context: exec('raise KeyboardInterrupt')\n"
+        "sys.exit(common.run(['validate']))\n"
+    )
+    command = [sys.executable, "-m", "interrupted"]
+    paths = os.pathsep.join(map(str, (tmp_path, Path(__file__).parents[2])))
+    environment = {**os.environ, "PYTHONPATH": paths}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, "E_INTERRUPTED" in done.stderr) == (130, True), done.stderr
+
+
 def test_the_overview_names_every_command_once() -> None:
     text = overview()
     for name, (_, line) in COMMANDS.items():

@@ -90,9 +90,9 @@ class Stalls:
         node.workerinput["stalls"] = str(self._place)
 
     @pytest.hookimpl(tryfirst=True)
-    def pytest_keyboard_interrupt(self) -> None:
+    def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
         """Before anything is taken down: what was under way?"""
-        if self._is_first and not self._told:
+        if self._is_first and not self._told and excinfo.type is KeyboardInterrupt:
             self._told = list(self._tell())
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
