@@ -14,6 +14,7 @@ A command looks like this::
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import functools
 import gc
@@ -23,7 +24,7 @@ import inspect
 import os
 import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -416,7 +417,8 @@ def run(arguments: Sequence[str]) -> int:
     collect_seldom()
     out = Output(json=_wants_json(arguments), command=_named_command(arguments))
     try:
-        return _run(list(arguments), out)
+        with _ways_closed():
+            return _run(list(arguments), out)
     except OutputLost as lost:
         # Python flushes standard output once more when it ends: let that go nowhere, quietly.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -425,6 +427,16 @@ def run(arguments: Sequence[str]) -> int:
         error = DjopsError(f"the answer cannot be written: {lost.reason.lower()}", code="E_OUTPUT")
         click.echo(describe(error, coloured=takes_colour(sys.stderr)), err=True)
         return FAILED
+
+
+@contextlib.contextmanager
+def _ways_closed() -> Iterator[None]:
+    """Close in the end the tunnels that the run opened for itself, if it opened any."""
+    try:
+        yield
+    finally:
+        if (opened := sys.modules.get("djops.services.tunnel")) is not None:
+            opened.let_go()
 
 
 def collect_seldom() -> None:

@@ -10,7 +10,7 @@ import base64
 import contextlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +29,13 @@ from djops.compile.sql import quote_account, quote_string
 from djops.compile.vault_manager import RECOVERY, ROOT_TOKENS, first_requests, recovery_requests
 from djops.errors import AccessDeniedError, DjopsError
 from djops.model.cloud import manager_account
+from djops.services import machines, tunnel
 from djops.services.cloud import Cloud
-from djops.services.site import CloudDirectory, cloud_secrets
+from djops.services.servers import Servers
+from djops.services.site import CloudDirectory, cloud_secrets, open_site
 from djops.systems import cloudfile, passwords
 from djops.systems.cloud_admin import Administrator
-from djops.systems.connections import Secret, SecretsConnection
+from djops.systems.connections import MysqlConnection, Secret, SecretsConnection
 from djops.systems.files import read_json, write_json, write_private
 from djops.systems.mysql import Mysql, logs_in
 from djops.systems.progress import Progress, Silent, Step
@@ -85,7 +87,7 @@ def set_up(
     known = cloudfile.read(cloud.directory)
     if known is None:
         raise DjopsError("the environment was never brought up", code="E_NOT_UP", hint="run `djops up`")
-    place = CloudDirectory(cloud.directory, known)
+    place = CloudDirectory(cloud.directory, known, tunnel.reach(cloud.project, cloud.environment))
     administrator = Administrator(known.region, cloud.env.profile)
     work, told = _SetUp(cloud, known, place, administrator, project_file), progress or Silent()
     with told.step("Secrets server: djops' log-in") as step:
@@ -95,6 +97,9 @@ def set_up(
             _database(work, kept, schemas)
         with told.step("Object store: djops' own key"):
             _object_store(work, kept)
+    if machines.uses_engine(cloud.project):
+        with told.step("Database: what makes services' credentials"):
+            _engine(work)
 
 
 # -- the secrets server ------------------------------------------------------------------------------------
@@ -109,7 +114,7 @@ def _secrets_server(work: _SetUp, step: Step) -> None:
             place.secrets_ca, _awaited(lambda: work.administrator.parameter(known.secrets_ca), step)
         )
     ids = read_json(place.approle)
-    if ids is not None and _is_whole(work, ids):
+    if ids is not None and _is_whole(work):
         return
     with _rooted(work) as root:
         for path, settings in lacking(root):
@@ -123,13 +128,11 @@ def _secrets_server(work: _SetUp, step: Step) -> None:
             )
 
 
-def _is_whole(work: _SetUp, ids: Mapping[str, Any]) -> bool:
+def _is_whole(work: _SetUp) -> bool:
     """Tell whether the server has all that djops would set up today, as far as djops' own log-in sees it."""
     place = work.place
-    at = SecretsConnection(
-        place.secrets_address(), str(ids["role_id"]), Secret(str(ids["secret_id"])), place.secrets_ca
-    )
-    with Secrets(at) as own:
+    own_log_in = cloud_secrets(work.project_file, work.cloud.environment, work.cloud.env, place)
+    with Secrets(own_log_in) as own:
         seen = (own.request("GET", "sys/internal/ui/mounts") or {}).get("data") or {}
     there = {f"sys/mounts/{path}" for path in seen.get("secret") or {}}
     there |= {f"sys/auth/{path}" for path in seen.get("auth") or {}}
@@ -163,6 +166,8 @@ def _rooted(work: _SetUp) -> Iterator[Secrets]:
     The first root token is what the machine handed over. In its place Secrets Manager has the recovery keys
     and, renewed by every run, a log-in that may make a root token with them and nothing else.
     """
+    if (no_way := work.place.no_way.get("secrets")) is not None:
+        raise no_way
     kept = dict(work.administrator.secret(work.known.secrets_init))
     address, ca = work.place.secrets_address(), work.place.secrets_ca
     token = Secret(str(kept.get("root_token") or ""))
@@ -287,8 +292,7 @@ def _database(work: _SetUp, kept: Secrets, schemas: Iterable[str]) -> None:
     password = _kept(kept, path, place.mysql_manager, {"user": user, "password": passwords.generate()})
     _authority(work)
     manager = place.mysql(user, Secret(password["password"]), _ca(work))
-    administrator = work.administrator.secret(work.known.mysql_secret)
-    master = place.mysql(str(administrator["username"]), Secret(str(administrator["password"])), _ca(work))
+    master = _master(work)
     with Mysql(master) as server:
         account = quote_account(user, "%")
         secret = quote_string(password["password"])
@@ -304,6 +308,19 @@ def _database(work: _SetUp, kept: Secrets, schemas: Iterable[str]) -> None:
         ):
             server.query(statement)
     write_json(place.mysql_manager, {**password, "administrator": master.user})
+
+
+def _master(work: _SetUp) -> MysqlConnection:
+    """Return how to reach the database as its administrator, whose password AWS keeps and renews."""
+    found = work.administrator.secret(work.known.mysql_secret)
+    return work.place.mysql(str(found["username"]), Secret(str(found["password"])), _ca(work))
+
+
+def _engine(work: _SetUp) -> None:
+    """Make what only an administrator makes for the secrets server's database engine, where it lacks."""
+    site = open_site(work.project_file, work.cloud.environment)
+    with Servers(replace(site, mysql_root=_master(work))) as servers:
+        machines.require_engine(servers, servers.mysql.read_state())
 
 
 def _grant_server(server: Mysql, account: str) -> None:

@@ -43,6 +43,6 @@ def set_login(servers: Servers, wanted: Wanted, who: str, password: Secret, reas
             "djops may not make log-ins on this secrets server",
             where=error.where,
             code="E_NO_LOGIN",
-            hint="a local lab has them from its first start; elsewhere see `djops config login`",
+            hint="a server that djops set up has them from its first day; elsewhere see `djops config login`",
         ) from None
     note(servers.journal, Cause("secrets login", reason), who=who)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from djops.compile.s3_manager import MANAGER
-from djops.errors import DjopsError, UsageError
+from djops.errors import DjopsError, ServerUnavailableError, UsageError
 from djops.model import loading
 from djops.model.nearest import advice
 from djops.model.project import Environment, Project
@@ -199,10 +200,12 @@ class CloudDirectory:
     Attributes:
         directory: The environment's directory.
         known: Where the servers are.
+        no_way: Why no way leads to a server, by server.
     """
 
     directory: Path
     known: cloudfile.CloudFile
+    no_way: Mapping[str, ServerUnavailableError] = field(default_factory=dict)
 
     @property
     def mysql_manager(self) -> Path:
@@ -253,7 +256,8 @@ class CloudDirectory:
         """
         port = cloudfile.tunnelled(self.directory).get("mysql")
         through = None if port is None else ("127.0.0.1", port)
-        return MysqlConnection(self.known.mysql_host, self.known.mysql_port, user, password, ca, through)
+        host, at, no_way = self.known.mysql_host, self.known.mysql_port, self.no_way.get("mysql")
+        return MysqlConnection(host, at, user, password, ca, through, no_way)
 
     def secrets_address(self) -> str:
         """Return the URL of the secrets server, through the tunnel where one is open."""
@@ -281,7 +285,11 @@ def cloud_secrets(
         return existing.secrets_connection(name, env.secrets, directory, positions.where)
     ids = _kept(place.approle, project_file, name)
     return SecretsConnection(
-        place.secrets_address(), str(ids["role_id"]), Secret(str(ids["secret_id"])), place.secrets_ca
+        place.secrets_address(),
+        str(ids["role_id"]),
+        Secret(str(ids["secret_id"])),
+        place.secrets_ca,
+        place.no_way.get("secrets"),
     )
 
 
@@ -308,7 +316,9 @@ def _open_cloud(project_file: Path, name: str) -> Site:
             code="E_NOT_UP",
             hint=f"run `djops up --env {name}`",
         )
-    place = CloudDirectory(directory, known)
+    from djops.services import tunnel  # slow to import, and needed here alone
+
+    place = CloudDirectory(directory, known, tunnel.reach(project, name))
     manager, key = (_kept(file, project_file, name) for file in (place.mysql_manager, place.s3_manager))
     endpoint = f"https://s3.{known.region}.amazonaws.com"
     return Site(

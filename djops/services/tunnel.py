@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -9,7 +10,8 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from djops.errors import DjopsError, UsageError
+from djops.errors import DjopsError, ServerUnavailableError, UsageError
+from djops.model.project import Project
 from djops.services.cloud_cost import required_environment
 from djops.services.project import load_project
 from djops.systems import cloudfile, ports, ssm
@@ -70,17 +72,92 @@ def opened(
     """
     project = load_project(project_file)
     name = required_environment(project, environment, hint="servers of other targets are reached directly")
-    env = project.environments[name]
     ssm.plugin()
+    with (
+        _opened(project, name, server, lambda: _local_port(server, port)) as way,
+        cloudfile.tunnel_noted(lab_directory(project.project, name), server, way.local_port),
+    ):
+        yield way
+
+
+@contextlib.contextmanager
+def _opened(project: Project, name: str, server: Server, local: Callable[[], int]) -> Iterator[Tunnel]:
+    env = project.environments[name]
     aws = Aws(env.region or "", env.profile)
     gate, host, there = _known(project.project, name, server) or _asked(aws, project.project, name, server)
-    wanted = Forwarding(gate, host, there, _local_port(server, port))
-    directory = lab_directory(project.project, name)
-    with (
-        ssm.forwarded(aws, wanted, env.profile) as child,
-        cloudfile.tunnel_noted(directory, server, wanted.local_port),
-    ):
+    wanted = Forwarding(gate, host, there, local())
+    with ssm.forwarded(aws, wanted, env.profile) as child:
         yield Tunnel(name, server, gate, host, there, ports.HOST, wanted.local_port, child.wait)
+
+
+_HELD = contextlib.ExitStack()
+"""The ways that this run of djops opened for itself."""
+
+
+def reach(project: Project, name: str) -> Mapping[str, ServerUnavailableError]:
+    """See to it that this run of djops reaches the private servers of an environment.
+
+    A way that `djops tunnel` holds open is taken; where this machine is in their network, none is needed;
+    otherwise one is opened for this run, until :func:`let_go`.
+
+    Args:
+        project: The project.
+        name: Name of an ``aws`` environment.
+
+    Returns:
+        By server, ``mysql`` or ``secrets``, ``E_TUNNEL`` with the reason why no way leads there: to be raised
+        by whoever needs that server.
+    """
+    directory, missing = lab_directory(project.project, name), dict[str, ServerUnavailableError]()
+    known = cloudfile.read(directory)
+    if known is None or not known.gate:
+        return missing
+    servers: tuple[Server, ...] = ("mysql",)
+    # Somebody else's secrets server is where djops.yaml says.
+    servers += ("secrets",) if project.environments[name].secrets is None else ()
+    there = cloudfile.tunnelled(directory)
+    for server in (one for one in servers if one not in there):
+        place = _known(project.project, name, server)
+        if place is None or _answers_here(*place[1:]):
+            continue
+        try:
+            ssm.plugin()
+            way = _HELD.enter_context(_opened(project, name, server, lambda: ports.free_ports(1)[0]))
+            _HELD.enter_context(cloudfile.tunnel_held(directory, server, way.local_port))
+        except DjopsError as error:
+            missing[server] = _no_way(place, error)
+    return missing
+
+
+def _no_way(place: _Place, error: DjopsError) -> ServerUnavailableError:
+    _, host, port = place
+    return ServerUnavailableError(
+        f"it is in a private network, and no way leads there: {error.message}",
+        where=f"{host}:{port}",
+        code="E_TUNNEL",
+        hint=error.hint or "see what `djops tunnel` says",
+    )
+
+
+def let_go() -> None:
+    """Close the ways that this run of djops opened for itself."""
+    _HELD.close()
+
+
+atexit.register(let_go)
+
+
+_DIRECTLY_SECONDS = 3.0
+"""How long a server in this machine's own network may take to be asked whether it is there."""
+
+_ANSWERED: set[tuple[str, int]] = set()
+
+
+def _answers_here(host: str, port: int) -> bool:
+    """Tell whether a server is reached without a tunnel, as within its network; asked once in a run."""
+    if (host, port) not in _ANSWERED and ports.answers(port, _DIRECTLY_SECONDS, host):
+        _ANSWERED.add((host, port))
+    return (host, port) in _ANSWERED
 
 
 def _local_port(server: Server, port: int | None) -> int:

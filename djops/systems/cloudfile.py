@@ -127,6 +127,25 @@ def tunnel_noted(directory: Path, server: str, port: int) -> Iterator[None]:
         file.unlink(missing_ok=True)
 
 
+@contextlib.contextmanager
+def tunnel_held(directory: Path, server: str, port: int) -> Iterator[None]:
+    """Have this run of djops alone reach a server through a tunnel as long as it is open.
+
+    Args:
+        directory: The environment's directory.
+        server: ``mysql`` or ``secrets``.
+        port: Where the tunnel ends on this machine.
+    """
+    _HELD[directory, server] = port
+    try:
+        yield
+    finally:
+        del _HELD[directory, server]
+
+
+_HELD: dict[tuple[Path, str], int] = {}
+
+
 def tunnelled(directory: Path) -> Mapping[str, int]:
     """Return the ports on 127.0.0.1 through which servers are reached while a tunnel is open.
 
@@ -137,7 +156,8 @@ def tunnelled(directory: Path) -> Mapping[str, int]:
         Ports by ``mysql`` and ``secrets``; empty without a tunnel.
     """
     noted = {server: read_json(directory / f"tunnel-{server}.json") for server in ("mysql", "secrets")}
-    return {server: int(one["port"]) for server, one in noted.items() if one and _lives(int(one["pid"]))}
+    open_ = {server: int(one["port"]) for server, one in noted.items() if one and _lives(int(one["pid"]))}
+    return open_ | {server: port for (where, server), port in _HELD.items() if where == directory}
 
 
 def _lives(process: int) -> bool:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from djops.errors import ServerUnavailableError
+
 
 class Secret:
     """A string that never shows in reprs, logs, tracebacks or formatted text.
@@ -45,6 +47,7 @@ class MysqlConnection:
         password: The account's password.
         ca: PEM file of the authority the server's certificate must come from; ``None`` uses the system's.
         through: Where a tunnel to it ends on this machine; its certificate must name ``host`` all the same.
+        no_way: Why no way leads there, for whoever wants to connect.
     """
 
     host: str
@@ -53,6 +56,7 @@ class MysqlConnection:
     password: Secret
     ca: Path | None = None
     through: tuple[str, int] | None = None
+    no_way: ServerUnavailableError | None = None
 
 
 @dataclass(frozen=True)
@@ -87,9 +91,11 @@ class SecretsConnection:
         role_id: The AppRole's role id.
         secret_id: The AppRole's secret id.
         ca: PEM file of the authority the server's certificate must come from; ``None`` uses the system's.
+        no_way: As for :class:`MysqlConnection`.
     """
 
     address: str
     role_id: str
     secret_id: Secret
     ca: Path | None = None
+    no_way: ServerUnavailableError | None = None

@@ -113,6 +113,8 @@ class Mysql:
     def _connected(self) -> pymysql.Connection[pymysql.cursors.Cursor]:
         if self._link is None:
             wanted = self.connection
+            if wanted.no_way is not None:
+                raise wanted.no_way
             authority = ssl.create_default_context(cafile=str(wanted.ca) if wanted.ca else None)
             try:
                 link = pymysql.connect(

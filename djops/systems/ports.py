@@ -80,15 +80,16 @@ def is_free(port: int) -> bool:
     return True
 
 
-def answers(port: int, timeout: float = 0.5) -> bool:
-    """Tell whether somebody accepts connections on a port of 127.0.0.1.
+def answers(port: int, timeout: float = 0.5, host: str = HOST) -> bool:
+    """Tell whether somebody accepts connections on a port.
 
     Args:
         port: The port.
         timeout: Seconds to wait.
+        host: Where; 127.0.0.1 when not given.
     """
     try:
-        with socket.create_connection((HOST, port), timeout=timeout):
+        with socket.create_connection((host, port), timeout=timeout):
             return True
     except OSError:
         return False

@@ -710,6 +710,8 @@ class Secrets:
                 self._login()
 
     def _login(self) -> None:
+        if self._connection.no_way is not None:
+            raise self._connection.no_way
         self._client.token = ""
         credentials = {"role_id": self._connection.role_id, "secret_id": self._connection.secret_id.reveal()}
         try:

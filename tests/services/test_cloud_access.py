@@ -6,21 +6,27 @@ The database's administrator is made as RDS documents its own: no root, and with
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import boto3
+import hvac
 import pytest
 import yaml
 from moto import mock_aws
 
+from djops.compile.machines import PROCEDURES, SWEEP, engine_account
 from djops.compile.mysql_manager import END_SESSION, END_SESSIONS, SERVER_PRIVILEGES, grant_server
+from djops.compile.sql import quote_account
 from djops.services import cloud, cloud_access
 from djops.services.site import Site, open_site
 from djops.systems import passwords
+from djops.systems.connections import Secret
 from djops.systems.files import write_private
+from djops.systems.links import LinkServer
 from djops.systems.mysql import Mysql
 from tests.conftest import LabUnderTest
 from tests.support.aws_double import AwsDouble, served
@@ -129,6 +135,11 @@ def place(lab: LabUnderTest, tmp_path_factory: pytest.TempPathFactory) -> Iterat
             made.run("apply", "--yes")
             with made.root() as root:
                 root.query(f"DROP PROCEDURE {END_SESSION}")
+                root.query(f"DROP USER IF EXISTS {quote_account(*engine_account(PROJECT))}")
+                root.query(f"DROP EVENT IF EXISTS djops.{SWEEP}")
+                for name in (*PROCEDURES, SWEEP):
+                    root.query(f"DROP PROCEDURE IF EXISTS djops.{name}")
+                root.query("DROP TABLE IF EXISTS djops.leases")
                 root.query(f"DROP USER IF EXISTS {MASTER}@'%', 'djops-{PROJECT}'@'%'")
                 for name in reversed(MODULES):
                     root.query(f"DROP DATABASE IF EXISTS cloudlab_{name}")
@@ -166,6 +177,44 @@ def test_everything_runs_on_an_environment_in_the_cloud(place: Place) -> None:
     assert place.run("drift").answer["data"]["cloud"] == []
     # Ending a session takes the procedure here.
     assert place.data("revoke", "ann", "analyst", "cloudlab_ephys", "--yes")["applied"] > 0
+
+
+SESSIONS = "SELECT 1 FROM information_schema.processlist WHERE user = %s"
+
+
+def test_services_and_people_log_in_by_themselves(place: Place, tmp_path: Path) -> None:
+    """What the secrets server has besides kept secrets: leases, and log-ins of services and people."""
+    text = place.file.read_text()
+    worker = "{grants: [{role: viewer, on: cloudlab_ephys}], credentials: {type: dynamic}}"
+    place.file.write_text(text.rstrip() + f"\nservices:\n  worker: {worker}\n")
+    assert place.data("up", "--yes")["access"]["changes"]
+    folder = tmp_path / "worker" / "secrets"
+    handed = place.data("secrets", "approle", "worker", "--to", str(folder))
+    server, at = place.owner.secrets, place.owner.mysql
+    client = hvac.Client(server.address, verify=str(server.ca))
+    client.auth.approle.login(*((folder / name).read_text() for name in ("role-id", "secret-id")))
+    (lease,) = [path for path in handed["reads"] if "creds" in path]
+    given = client.read(lease)
+    with Mysql(
+        replace(at, user=given["data"]["username"], password=Secret(given["data"]["password"]))
+    ) as own:
+        assert own.query("SELECT CURRENT_ROLE()")[0][0] != "NONE"
+        client.auth.token.revoke_self()
+        # Nobody has CONNECTION_ADMIN here: the procedure ends what the lease left open.
+        with place.root() as root:
+            deadline = time.monotonic() + 60
+            while root.query(SESSIONS, (given["data"]["username"],)):
+                assert time.monotonic() < deadline, "the session goes on"
+                time.sleep(0.1)
+
+    typed = tmp_path / "typed"
+    typed.write_text("correct horse 7 staple\n")
+    assert place.run("secrets", "login", "ann", str(typed)).status == 0
+    link = LinkServer(server.address, server.ca)
+    held = link.log_in("userpass", "userpass", f"djops-{PROJECT}-ann", Secret(typed.read_text().strip()))
+    assert link.read(held, f"djops/data/{PROJECT}/people/ann")["database.user"] == "ann"
+    place.file.write_text(text)
+    assert place.data("apply", "--yes")["applied"] > 0
 
 
 def test_down_keeps_what_is_not_pulumis(place: Place) -> None:

@@ -85,7 +85,7 @@ class Cloud:
     def set_up(self) -> None:
         """What `djops up` does about it; there is nothing else in this cloud."""
         place, aws = self.place, Administrator(REGION, None)
-        opened: Any = SimpleNamespace(env=SimpleNamespace(secrets=None))
+        opened: Any = SimpleNamespace(env=SimpleNamespace(secrets=None), environment="production")
         with Silent().step("") as step:
             cloud_access._secrets_server(_SetUp(opened, place.known, place, aws, Path()), step)
 

@@ -4,24 +4,34 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import textwrap
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
+from urllib.parse import urlsplit
 
 import pytest
 
-from djops.errors import DjopsError
+from djops.errors import DjopsError, ServerUnavailableError
 from djops.services import tunnel
+from djops.services.project import load_project
+from djops.services.site import CloudDirectory, open_site
 from djops.systems import cloudfile, ssm
 from djops.systems.aws import Aws
+from djops.systems.cloudfile import CloudFile
+from djops.systems.files import write_json, write_private
+from djops.systems.mysql import Mysql
 from djops.systems.paths import lab_directory
 from djops.systems.ports import free_ports
+from djops.systems.vault import Secrets
+from tests.conftest import LabUnderTest
 from tests.support.aws_account import account, client
 from tests.support.cli import invoke
 from tests.support.cloud_projects import write_project
@@ -29,7 +39,7 @@ from tests.support.cloud_projects import write_project
 TOKEN = "AAEAAX-the-session-s-token"
 PLUGIN = """\
     #!{python}
-    import json, os, socket, sys
+    import json, os, socket, sys, threading
     if sys.argv[1:] == ["--version"]:
         print(os.environ.get("PLUGIN_VERSION", "1.2.707.0"))
         sys.exit()
@@ -42,9 +52,23 @@ PLUGIN = """\
         json.dump({{"argv": sys.argv[1:], "session": session, "pid": os.getpid()}}, file)
     with socket.create_server(("127.0.0.1", int(parameters["localPortNumber"][0]))) as listener:
         print("Port opened for sessionId x.\\nWaiting for connections...", flush=True)
+        leads = json.loads(os.environ.get("PLUGIN_LEADS", "{{}}"))
+        def copy(one, other):
+            try:
+                while data := one.recv(65536):
+                    other.sendall(data)
+                other.shutdown(socket.SHUT_WR)
+            except OSError:
+                pass
         while True:
-            with listener.accept()[0] as one:
-                one.sendall(parameters["host"][0].encode())
+            one = listener.accept()[0]
+            if not leads:
+                with one:
+                    one.sendall(parameters["host"][0].encode())
+                continue
+            other = socket.create_connection(("127.0.0.1", leads[parameters["portNumber"][0]]))
+            for pair in ((one, other), (other, one)):
+                threading.Thread(target=copy, args=pair, daemon=True).start()
 """
 
 
@@ -204,3 +228,92 @@ def test_ctrl_c_is_how_it_ends(sessions: Sessions, tmp_path: Path) -> None:
     finally:
         child.kill()
         child.wait(120)
+
+
+@pytest.fixture
+def private(
+    lab: LabUnderTest, sessions: Sessions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[CloudFile]:
+    """An environment whose servers are reached through the gate alone: a lab's, which know their names."""
+    owner, file = open_site(lab.project_file), tmp_path / "djops.yaml"
+    mysql, vault = free_ports(2)
+    leads = {mysql: owner.mysql.port, vault: urlsplit(owner.secrets.address).port}
+    monkeypatch.setenv("PLUGIN_LEADS", json.dumps(leads))
+    directory = lab_directory(load_project(file).project, "production")
+    directory.mkdir(parents=True, exist_ok=True)
+    known = CloudFile(
+        "eu-central-1",
+        "localhost",
+        mysql,
+        "arn:x",
+        f"https://localhost:{vault}",
+        "arn:y",
+        "",
+        (),
+        "m",
+        "i-0gate",
+    )
+    place = CloudDirectory(directory, known)
+    assert owner.mysql.ca is not None
+    for ca in (place.mysql_ca, place.secrets_ca):
+        write_private(ca, owner.mysql.ca.read_text())
+    write_json(place.mysql_manager, {"user": owner.mysql.user, "password": owner.mysql.password.reveal()})
+    write_json(place.s3_manager, {"access_key": "testing", "secret_key": "testing"})
+    secrets = owner.secrets
+    write_json(place.approle, {"role_id": secrets.role_id, "secret_id": secrets.secret_id.reveal()})
+    cloudfile.write(directory, known)
+    monkeypatch.setattr(tunnel, "_ANSWERED", set())
+    yield known
+    tunnel.let_go()
+    shutil.rmtree(directory)
+
+
+@pytest.mark.usefixtures("private")
+def test_commands_open_the_ways_that_they_need_and_close_them(sessions: Sessions, tmp_path: Path) -> None:
+    site = open_site(tmp_path / "djops.yaml", "production")
+    assert site.mysql.host == "localhost" and site.mysql.through is not None
+    with Mysql(site.mysql) as server:
+        ((cipher,),) = server.query("SELECT VARIABLE_VALUE FROM performance_schema.session_status "
+                                    "WHERE VARIABLE_NAME = 'Ssl_cipher'")  # fmt: skip
+        assert cipher
+    with Secrets(site.secrets) as session:
+        session.login()
+    again = open_site(tmp_path / "djops.yaml", "production")
+    assert again.mysql.through == site.mysql.through and len(sessions.open) == 2, "a run opens each way once"
+    tunnel.let_go()
+    assert sessions.ended == sessions.open
+    found = invoke("status", "--env", "production", "-C", tmp_path, "--json").answer["data"]["servers"]
+    assert {one["name"]: one["healthy"] for one in found if one["name"] != "s3"} == {
+        "mysql": True, "secrets": True,
+    }  # fmt: skip
+    assert len(sessions.open) == 4 and sessions.ended == sessions.open, "a command closes its ways itself"
+
+
+def test_the_certificate_must_be_the_database_s_own(private: CloudFile, tmp_path: Path) -> None:
+    directory = lab_directory("demo_lab", "production")
+    cloudfile.write(directory, replace(private, mysql_host="db.abc.eu-central-1.rds.amazonaws.invalid"))
+    site = open_site(tmp_path / "djops.yaml", "production")
+    with pytest.raises(DjopsError, match=r"(?i)certificate") as told, Mysql(site.mysql) as server:
+        server.query("SELECT 1")
+    assert told.value.code != "E_TUNNEL"
+
+
+@pytest.mark.usefixtures("private")
+def test_a_way_that_djops_tunnel_holds_open_is_taken(sessions: Sessions, tmp_path: Path) -> None:
+    with tunnel.opened(tmp_path / "djops.yaml", None, "mysql", free_ports(1)[0]) as way:
+        site = open_site(tmp_path / "djops.yaml", "production")
+        assert site.mysql.through == (way.local_host, way.local_port)
+        assert len(sessions.open) == 2, "one for the secrets server besides"
+
+
+@pytest.mark.usefixtures("private")
+def test_without_a_way_the_server_that_is_needed_says_what_to_do(sessions: Sessions, tmp_path: Path) -> None:
+    (tmp_path / "bin" / "session-manager-plugin").unlink()
+    site = open_site(tmp_path / "djops.yaml", "production")
+    with pytest.raises(ServerUnavailableError) as told, Mysql(site.mysql) as server:
+        server.query("SELECT 1")
+    assert told.value.code == "E_TUNNEL" and "Session Manager plugin" in str(told.value.hint)
+    with pytest.raises(ServerUnavailableError, match="private network"), Secrets(site.secrets) as session:
+        session.login()
+    found = invoke("status", "--env", "production", "-C", tmp_path, "--json").answer["data"]["servers"]
+    assert {one["name"] for one in found if not one["healthy"]} >= {"mysql", "secrets"} and not sessions.open
