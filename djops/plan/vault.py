@@ -79,13 +79,20 @@ class WriteSettings(VaultChange):
 
     def _tell(self) -> Told:
         differing = ", ".join(_differing(self.wanted or {}, self.found or {}))
+        narrows = self.wanted is None or self._gives_too_much
         return Told(
             f"{_title(self.path)} {self.path.rpartition('/')[2]}",
             "" if self.found is None else f"other {differing}" if self.wanted is not None else "there",
             "" if self.wanted is None else "as djops.yaml says",
-            Risk.NARROWS if self.wanted is None else Risk.WIDENS,
-            Phase.NARROW if self.wanted is None else Phase.CLEAN,
+            Risk.NARROWS if narrows else Risk.WIDENS,
+            Phase.NARROW if narrows else Phase.CLEAN,
         )
+
+    @property
+    def _gives_too_much(self) -> bool:
+        """Whether somebody added policies to a log-in: they go before anything else is done."""
+        gives, should = (set((side or {}).get(_POLICIES) or ()) for side in (self.found, self.wanted))
+        return bool(gives - should)
 
     def operations(self) -> tuple[Operation, ...]:
         """Return one request; before the end of what makes accounts, the end of those it made."""
@@ -141,6 +148,9 @@ class RenewStatic(VaultChange):
     def reverse(self) -> Change:
         """Return itself: passwords are not taken back."""
         return self
+
+
+_POLICIES = "token_policies"
 
 
 def _title(path: str) -> str:
@@ -204,7 +214,7 @@ def _should(wanted: SecretsState, path: str) -> Mapping[str, Any] | None:
     """Return what settings should be; a person's log-in, which only she makes, is to give her own policy."""
     place, _, name = path.rpartition("/")
     if place == LOGINS and name in wanted.policies:
-        return {"token_policies": [name]}
+        return {_POLICIES: [name]}
     return (wanted.settings or {}).get(path)
 
 

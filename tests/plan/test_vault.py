@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from djops.compile.secrets_state import SecretsState
+from djops.plan.change import Phase, Risk
 from djops.plan.operations import VaultCall
 from djops.plan.vault import WriteSettings, diff_vault
 
@@ -47,6 +48,14 @@ def test_what_somebody_changed_is_told_and_written_again(path: str, name: str, v
     assert change.path == path
     assert name in change.before
     assert change.operations() == (VaultCall("POST", path, WANTED[path]),)
+
+
+def test_policies_that_somebody_added_to_a_log_in_go_before_anything_else_is_done() -> None:
+    more, less = (
+        {**WANTED, LOGIN: WANTED[LOGIN] | {"token_policies": names}} for names in (["own", "x"], [])
+    )
+    assert [(one.phase, one.risk) for one in diff(more)] == [(Phase.NARROW, Risk.NARROWS)]
+    assert [(one.phase, one.risk) for one in diff(less)] == [(Phase.CLEAN, Risk.WIDENS)]
 
 
 def test_what_makes_accounts_ends_after_those_that_it_made() -> None:
