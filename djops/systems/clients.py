@@ -72,18 +72,20 @@ def mysql_options(connection: MysqlConnection) -> str:
     Returns:
         The file's content. TLS is demanded, the certificate verified where the authority is known.
     """
+    host, port = connection.address
+    named = connection.ca is not None and connection.through is None
     options = {
-        "host": connection.host,
-        "port": str(connection.port),
+        "host": host,
+        "port": str(port),
         "protocol": "TCP",
         "user": connection.user,
         "password": connection.password.reveal(),
-        "loose-ssl-mode": "VERIFY_IDENTITY" if connection.ca else "REQUIRED",
+        "loose-ssl-mode": "VERIFY_IDENTITY" if named else "VERIFY_CA" if connection.ca else "REQUIRED",
         **({"ssl-ca": str(connection.ca)} if connection.ca else {}),
     }
     lines = [f"{key} = {_option_value(value)}" for key, value in options.items()]
     # MariaDB's clients know no ssl-mode, and MySQL's not this.
-    verify = ["[client-mariadb]", "ssl-verify-server-cert"] if connection.ca else []
+    verify = ["[client-mariadb]", "ssl-verify-server-cert"] if named else []
     return "\n".join(["[client]", *lines, *verify, ""])
 
 

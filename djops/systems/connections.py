@@ -58,6 +58,20 @@ class MysqlConnection:
     through: tuple[str, int] | None = None
     no_way: ServerUnavailableError | None = None
 
+    @property
+    def address(self) -> tuple[str, int]:
+        """Host and port for clients that cannot be told of a way: of the way, where there is one.
+
+        They cannot verify the server's name then, but whose authority signed its certificate; the way itself
+        leads to one server only.
+
+        Raises:
+            ServerUnavailableError: No way leads there.
+        """
+        if self.no_way is not None:
+            raise self.no_way
+        return self.through or (self.host, self.port)
+
 
 @dataclass(frozen=True)
 class S3Connection:

@@ -103,10 +103,11 @@ def opened_stores(
     return {name: opened(store_settings(store, endpoint), keys(name)) for name, store in stores.items()}
 
 
-def tls_settings(mysql: MysqlConnection) -> dict[str, str]:
+def tls_settings(mysql: MysqlConnection) -> dict[str, Any]:
     """Return the client's ``use_tls``: only a mapping with ``ca`` makes it encrypt *and* verify."""
     ca = str(mysql.ca) if mysql.ca else ssl.get_default_verify_paths().cafile
-    return {"ca": ca or _bundled_authorities()}
+    # A way to the server ends here under another name than its certificate has.
+    return {"ca": ca or _bundled_authorities()} | ({} if mysql.through is None else {"check_hostname": False})
 
 
 def _bundled_authorities() -> str:
@@ -176,9 +177,10 @@ def connect(mysql: MysqlConnection, stores: Mapping[str, Mapping[str, Any]] | No
         AccessDeniedError: The server refuses the account.
     """
     password, tls = mysql.password.reveal(), tls_settings(mysql)
+    host, port = mysql.address
     with explained(f"connecting to {mysql.host}:{mysql.port} as {mysql.user}"), _own_settings() as client:
         settings = {"safemode": False, "stores": dict(stores or {})}
-        instance = client.Instance(mysql.host, mysql.user, password, port=mysql.port, use_tls=tls, **settings)
+        instance = client.Instance(host, mysql.user, password, port=port, use_tls=tls, **settings)
     try:
         yield instance
     finally:
@@ -339,7 +341,8 @@ def run_pipeline(
         ServerUnavailableError: A server could not be reached.
         AccessDeniedError: A server refused the account or the keys.
     """
-    database = {"host": mysql.host, "port": mysql.port, "user": mysql.user, "tls": tls_settings(mysql)}
+    host, port = mysql.address
+    database = {"host": host, "port": port, "user": mysql.user, "tls": tls_settings(mysql)}
     job = {
         "path": str(source.resolve()),
         "database": {**database, "password": mysql.password.reveal()},

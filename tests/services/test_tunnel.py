@@ -23,9 +23,11 @@ from djops.errors import DjopsError, ServerUnavailableError
 from djops.services import tunnel
 from djops.services.project import load_project
 from djops.services.site import CloudDirectory, open_site
-from djops.systems import cloudfile, ssm
+from djops.systems import cloudfile, datajoint, ssm
 from djops.systems.aws import Aws
+from djops.systems.clients import mysql_options
 from djops.systems.cloudfile import CloudFile
+from djops.systems.connections import Secret
 from djops.systems.files import write_json, write_private
 from djops.systems.mysql import Mysql
 from djops.systems.paths import lab_directory
@@ -287,6 +289,20 @@ def test_commands_open_the_ways_that_they_need_and_close_them(sessions: Sessions
         "mysql": True, "secrets": True,
     }  # fmt: skip
     assert len(sessions.open) == 4 and sessions.ended == sessions.open, "a command closes its ways itself"
+
+
+@pytest.mark.usefixtures("private")
+def test_programs_and_the_client_take_the_same_way(tmp_path: Path) -> None:
+    """They know no server behind a way: its authority is verified, and the way leads to it alone."""
+    site = open_site(tmp_path / "djops.yaml", "production")
+    assert site.mysql.through is not None
+    with datajoint.connect(site.mysql) as client:
+        assert client.connection.query("SELECT CURRENT_USER()").fetchone()[0].startswith(site.mysql.user)
+    nameless = replace(site.mysql, password=Secret(""))
+    options = mysql_options(nameless)
+    assert f'port = "{site.mysql.through[1]}"' in options and "VERIFY_CA" in options
+    assert "VERIFY_IDENTITY" in mysql_options(replace(nameless, through=None))
+    assert "check_hostname" not in datajoint.tls_settings(replace(site.mysql, through=None))
 
 
 def test_the_certificate_must_be_the_database_s_own(private: CloudFile, tmp_path: Path) -> None:
