@@ -14,13 +14,14 @@ esac
 venv=$root/.venv
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
-exec 9<"$root"
-flock 9  # two at once take turns
-
 fail() {  # what is wrong, what to do
     printf 'error  %s\n  -> %s\n' "$1" "$2" >&2
     exit 1
 }
+
+exec 9<"$root"
+flock -w 900 9 ||  # two at once take turns
+    fail "another one has been at this for 15 minutes" "see which with \`fuser -v $root\`, and end it"
 
 now() { printf '%s' "${EPOCHREALTIME/[^0-9]/}"; }
 
@@ -29,7 +30,7 @@ step() {  # name, command...: runs it quietly and tells how long it took; shows 
     shift
     begun=$(now)
     [[ -t 2 ]] && printf '...             %s' "$name" >&2
-    "$@" >"$log" 2>&1 </dev/null || outcome=failed
+    "$@" >"$log" 2>&1 </dev/null 9<&- || outcome=failed  # what it leaves running must not keep the lock
     tenths=$((($(now) - begun) / 100000))
     [[ -t 2 ]] && printf '\r\033[K' >&2
     printf '%-6s %3d.%d s  %s\n' "$outcome" $((tenths / 10)) $((tenths % 10)) "$name" >&2
