@@ -142,6 +142,16 @@ def _hit(stage: Stage, watch: Watch, after: Wanted, point: Point, second: int) -
     return found
 
 
+def _looked_at(stage: Stage, rehearsal: Rehearsal, point: Point) -> Found:
+    """Hit one point; where that itself fails, the others are still to be tried."""
+    try:
+        return hit(stage, rehearsal, point)
+    except Exception as error:
+        stage.start_again()
+        told = f"{type(error).__name__}: {error}".partition("\n")[0]
+        return Found(violations=[f"{AT_THE_END}, which nobody looked at: {told}"])
+
+
 THINNED: Mapping[Kind, int] = {"blip": 3, "hole": 3}
 """Of these only each so-manieth point is tried: they leave the servers as a cut does."""
 
@@ -205,7 +215,7 @@ def go_through(
             for point in choice.points(run.requests, kind):
                 row = rows.setdefault(point.system, Row(case.name, kind, point.system, run.changes))
                 began = time.monotonic()
-                found = hit(stage, rehearsal, point)
+                found = _looked_at(stage, rehearsal, point)
                 row.seconds += time.monotonic() - began
                 row.points += 1
                 row.converged += not any(AT_THE_END in text for text in found.violations)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import queue
 import shutil
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -12,6 +13,7 @@ from contextlib import contextmanager
 from importlib import resources
 from multiprocessing import Queue
 from pathlib import Path
+from typing import NoReturn
 
 from crash import cases, matrix, points
 from crash.matrix import Choice, Row
@@ -23,6 +25,9 @@ from djops.services.project import load_project
 from djops.systems.connections import S3Connection
 from djops.systems.s3 import S3
 from tests.support.labs import data_home
+
+_GOING = 600
+"""Seconds in which a process ends its servers and goes."""
 
 SILENCE = 0.5
 """Seconds that djops waits for a silent server where nothing else is to be done on the machine."""
@@ -64,6 +69,12 @@ def tell(text: str) -> None:
     print(f"[{time.strftime('%H:%M:%S')}] {text}", file=sys.stderr, flush=True)
 
 
+def _go(_number: int, _frame: object) -> NoReturn:
+    # Once: what goes on from here ends the servers.
+    signal.signal(signal.SIGTERM, lambda *_: None)
+    raise SystemExit(1)
+
+
 def work(choice: Choice, names: Queue[str | None], rows: Queue[Row | None]) -> None:
     """Be one of several processes: go through cases, each process with a lab of its own.
 
@@ -72,6 +83,9 @@ def work(choice: Choice, names: Queue[str | None], rows: Queue[Row | None]) -> N
         names: Cases that nobody has begun with, then ``None`` for each process.
         rows: Gets the table's lines, then ``None`` when nothing went wrong with the process itself.
     """
+    # A terminal's is for whoever began this, who tells it to end; programs that it starts do as always.
+    signal.signal(signal.SIGINT, lambda *_: None)
+    signal.signal(signal.SIGTERM, _go)
     vars(servers)["S3"] = cached(S3)
     vars(points)["SILENCE"] = SILENCE
     with own_lab() as project_file, staged(project_file) as stage:
@@ -106,15 +120,21 @@ def go_through(choice: Choice, known: Sequence[str], jobs: int) -> list[Row]:
     for worker in workers:
         worker.start()
     found, ended = list[Row](), 0
-    while ended < jobs:
-        try:
-            row = rows.get(timeout=1)
-        except queue.Empty:
-            if any(worker.exitcode for worker in workers):
-                raise SystemExit("a part of the matrix did not come to its end, see above") from None
-            continue
-        ended += row is None
-        found += [] if row is None else [row]
-    for worker in workers:
-        worker.join(600)
+    try:
+        while ended < jobs:
+            try:
+                row = rows.get(timeout=1)
+            except queue.Empty:
+                if any(worker.exitcode for worker in workers):
+                    raise SystemExit("a part of the matrix did not come to its end, see above") from None
+                continue
+            ended += row is None
+            found += [] if row is None else [row]
+    except BaseException:
+        for worker in workers:
+            worker.terminate()
+        raise
+    finally:
+        for worker in workers:
+            worker.join(_GOING)
     return sorted(found, key=lambda row: (meant.index(row.case), list(KINDS).index(row.kind)))
