@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from pathlib import Path
@@ -315,7 +315,7 @@ def down_plan(cloud: Cloud) -> tuple[tuple[StackStep, ...], tuple[Remaining, ...
     known = [one for one in cloud.stack.resources() if is_aws(one.type)]
     kept = _needed(cloud.stack.resources())
     going = tuple(one.step(Fate.DELETE) for one in known if one.urn not in kept)
-    return going, tuple(_remaining(one, cloud.prices) for one in known if one.urn in kept)
+    return going, _staying((one for one in known if one.urn in kept), cloud.prices)
 
 
 def _needed(resources: tuple[Known, ...]) -> frozenset[str]:
@@ -328,6 +328,13 @@ def _needed(resources: tuple[Known, ...]) -> frozenset[str]:
             found.add(urn)
             waiting += [known[urn].parent, *known[urn].needs]
     return frozenset(found)
+
+
+def _staying(resources: Iterable[Known], prices: Prices) -> tuple[Remaining, ...]:
+    """Return what stays, what costs most first."""
+    return tuple(
+        sorted((_remaining(one, prices) for one in resources), key=lambda one: (-one.usd, one.label))
+    )
 
 
 def _remaining(one: Known, prices: Prices) -> Remaining:
@@ -362,8 +369,7 @@ def down(
         gone = tuple(label for urn, label in before.items() if urn not in {one.urn for one in after})
         if gone:
             journal.record(cloud.directory, "down", reason=reason, removed=str(len(gone)))
-    remaining = tuple(_remaining(one, cloud.prices) for one in after)
-    return CloudDown(gone, remaining, time.monotonic() - began)
+    return CloudDown(gone, _staying(after, cloud.prices), time.monotonic() - began)
 
 
 def drift(cloud: Cloud) -> tuple[StackStep, ...]:

@@ -18,6 +18,7 @@ import pytest
 import yaml
 from moto import mock_aws
 
+from djops.cli.common import describe
 from djops.errors import DjopsError
 from djops.model.project import Project
 from djops.plan.cloud import (
@@ -30,18 +31,24 @@ from djops.plan.cloud import (
     monthly_usd,
     require_no_loss,
 )
-from djops.report.cloud import plan_text
+from djops.report.cloud import down_text, drift_text, endpoints_text, plan_text
 from djops.services import cloud
 from djops.services.cloud import Cloud, CloudUp
 from djops.services.project import load_project
 from djops.systems import cloudfile
 from djops.systems.progress import Progress, Step
 from tests.support.aws_double import AwsDouble, served
+from tests.support.cloud_page import shows
 from tests.support.cloud_projects import write_project
 from tests.support.pulumi_engine import engine, use_engine
 from tests.support.stand_in import StandIn
 
 REGION = "eu-central-1"
+
+
+def told(plan: CloudPlan) -> str:
+    """Return a plan as `djops up` shows it."""
+    return plan_text(plan, source=cloud.price_table().source)
 
 
 class Listening(Progress):
@@ -69,6 +76,7 @@ class Account:
 
     def __init__(self, double: AwsDouble, folder: Path) -> None:
         self.double, self.folder, self.file = double, folder, write_project(folder)
+        self.first: CloudPlan | None = None
 
     def write(self, **production: Any) -> Cloud:
         write_project(self.folder, **production)
@@ -108,6 +116,7 @@ def account(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Account]:
                 use_engine(patch, real, folder / "pulumi", address)
             made = Account(double, folder)
             before = made.plan()
+            made.first = before
             assert not made.client("s3").list_buckets()["Buckets"] and double.calls == []
             done = made.up()
             assert done.plan.as_data() == before.as_data() and before.count()["create"] == len(before.rows)
@@ -125,6 +134,8 @@ def test_up_tells_where_everything_is_and_a_second_does_nothing(account: Account
     again = account.up()
     assert again.plan.is_empty and len(account.double.calls) == asked
     assert again.outputs["database"]["host"] == known.mysql_host
+    assert account.first is not None
+    shows("up", f"{told(account.first)}\n\n{endpoints_text(again.outputs, 'production')}")
 
 
 def test_rows_cost_what_the_estimate_of_the_whole_says(account: Account) -> None:
@@ -149,6 +160,7 @@ def test_a_larger_size_is_a_change_with_its_price(account: Account) -> None:
     before = hours * table.usd["rds.db.t4g.medium"] + 50 * gb * table.usd["rds.gp3"]
     after = 2 * (hours * table.usd["rds.db.m7g.large"] + 200 * gb * table.usd["rds.gp3"])
     assert abs(row.usd - (after - before)) <= Decimal("0.02") and plan.difference == row.usd
+    shows("change", told(plan))
     account.plan()
 
 
@@ -159,9 +171,12 @@ def is_protected(account: Account) -> bool:
 
 def test_what_would_be_given_up_is_refused_by_name(account: Account) -> None:
     asked, label = len(account.double.calls), "s3.bucket::demo-raw"
-    with pytest.raises(DataLossError, match=f"{label} would be .*no longer asks.*it holds objects") as told:
+    with pytest.raises(
+        DataLossError, match=f"{label} would be .*no longer asks.*it holds objects"
+    ) as refused:
         account.up(bucket="demo-other")
-    assert told.value.code == "E_DATA_LOSS" and f"--allow-data-loss {label}" in str(told.value.hint)
+    assert refused.value.code == "E_DATA_LOSS" and f"--allow-data-loss {label}" in str(refused.value.hint)
+    shows("loss", describe(refused.value))
     with pytest.raises(DjopsError, match="neither replaces nor deletes") as unknown:
         account.up(allowed=["s3.bucket::demo-row"], bucket="demo-other")
     assert unknown.value.code == "E_UNKNOWN_RESOURCE" and f"did you mean '{label}'" in str(unknown.value)
@@ -170,9 +185,10 @@ def test_what_would_be_given_up_is_refused_by_name(account: Account) -> None:
 
 def test_what_stays_in_aws_is_not_replaced_even_when_named(account: Account) -> None:
     asked, label = len(account.double.calls), "s3.bucket::demo-raw"
-    with pytest.raises(DataLossError, match=f"{label} .*replaced by an empty one.*holds objects") as told:
+    with pytest.raises(DataLossError, match=f"{label} .*replaced by an empty one.*holds objects") as refused:
         account.up(allowed=[label], buckets={"demo-raw": {"lock_days": 30}})
-    assert "--allow-data-loss" not in str(told.value.hint) and "another bucket" in str(told.value.hint)
+    assert "--allow-data-loss" not in str(refused.value.hint) and "another bucket" in str(refused.value.hint)
+    shows("replacement", describe(refused.value))
     assert len(account.double.calls) == asked and is_protected(account), "the protection is back"
 
 
@@ -186,6 +202,7 @@ def test_drift_is_shown_without_being_taken_for_granted(account: Account) -> Non
     assert found["rds.instance::database"].changed == ("deletionProtection",)
     assert found["s3.bucketPublicAccessBlock::demo-raw"].fate is Fate.DELETE
     assert {step.label for step in cloud.drift(opened)} == set(found), "looking must change nothing"
+    shows("drift", drift_text(sorted(found.values(), key=lambda step: step.label), "production"))
     mended = account.up(refresh=True)
     assert mended.plan.count()["change"] == mended.plan.count()["create"] == 1
     (database,) = rds.describe_db_instances()["DBInstances"]
@@ -198,6 +215,7 @@ def test_a_failure_in_the_middle_is_gone_on_from_and_down_keeps_data(
     # After the others, on the same account: the way down, a failing way up, and up again.
     opened, heard = account.write(), Listening()
     going, staying = cloud.down_plan(opened)
+    shows("down", down_text([step.label for step in going], staying))
     done = cloud.down(opened, progress=heard)
     assert sorted(done.removed) == sorted(step.label for step in going) and done.removed
     assert {one.label for one in done.remaining} == {one.label for one in staying}
@@ -209,9 +227,9 @@ def test_a_failure_in_the_middle_is_gone_on_from_and_down_keeps_data(
     assert account.client("rds").describe_db_instances()["DBInstances"]
 
     account.double.fail["Instance::gate"] = "InsufficientInstanceCapacity: try later"
-    with pytest.raises(DjopsError, match="InsufficientInstanceCapacity") as told:
+    with pytest.raises(DjopsError, match="InsufficientInstanceCapacity") as failed:
         account.up()
-    assert told.value.code == "E_PULUMI"
+    assert failed.value.code == "E_PULUMI"
     account.double.fail.clear()
     back = account.up()
     assert 0 < back.plan.count()["create"] < len(going), "what was made before the failure is not made again"
@@ -226,8 +244,8 @@ def _carried_out_under_its_name(account: Account) -> None:
     assert lost["s3.bucket::demo-raw"] == "objects" and {one.partition("::")[2] for one in lost} == {
         "demo-raw"
     }
-    told = plan_text(done.plan, source="-")
-    assert re.search(r"x +s3 bucket +demo-raw +given up, and left in AWS with objects", told)
+    assert re.search(r"x +s3 bucket +demo-raw +given up, and left in AWS with objects", told(done.plan))
+    shows("given-up", told(done.plan))
     there = {one["Name"] for one in account.client("s3").list_buckets()["Buckets"]}
     assert {"demo-raw", "demo-other"} < there, "AWS keeps it"
     known = {one.urn.rpartition("::")[2] for one in account.write(bucket="demo-other").stack.resources()}
