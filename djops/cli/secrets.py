@@ -71,10 +71,10 @@ def _audit_text(out: common.Output, found: SecretsAudit) -> str:
 def login(out: common.Output, who: str, source: str | None) -> None:
     """Let WHO log in to the secrets server, with a password that WHO chooses.
 
-    For local labs with `login: {method: userpass}`: WHO fetches her own secrets with it, and nothing else, by
-    `djops welcome --login`, whenever they were replaced. The password is asked for twice on the terminal, or
-    read from standard input (-) or from a FILE; it cannot stand in the command line. Who leaves the project
-    loses the log-in.
+    For secrets servers of djops' own, a local lab's or in the cloud, with `login: {method: userpass}`:
+    WHO fetches her own secrets with it, and nothing else, by `djops welcome --login`, whenever they were
+    replaced. The password is asked for twice on the terminal, or read from standard input (-) or from a FILE;
+    it cannot stand in the command line. Who leaves the project loses the log-in.
 
     Exit status: 0 done, 1 error.
     """

@@ -50,7 +50,8 @@ def _give_access(out: common.Output, opened: Cloud) -> None:
     except ServerUnavailableError as error:
         out.emit({"access": None}, findings=True)
         where = f"the servers are made, and this machine does not reach them ({error.message})"
-        out.remark(f"{where}: open a way with `djops tunnel {opened.command}`, then run this again")
+        way = error.hint or f"open a way with `djops tunnel {opened.command}`"
+        out.remark(f"{where}: {way}; then run this again")
         return
     with (
         access.opened(loaded, opened.environment) as (servers, wanted),

@@ -110,7 +110,9 @@ def require_engine(servers: Servers, found: MysqlState) -> bool:
         raise AccessDeniedError(
             f"MySQL lacks what the secrets server needs to make credentials: {engine} and its procedures",
             where=servers.mysql.where,
-            hint="have the database administrator run, with DELIMITER set to something else than ;\n"
+            hint=f"`djops up --env {servers.site.environment}` makes it, as the database's administrator"
+            if servers.site.env.target == "aws"
+            else "have the database administrator run, with DELIMITER set to something else than ;\n"
             + "\n".join(f"     {line};" for line in statements),
         )
     with Mysql(servers.site.mysql_root) as root:

@@ -21,7 +21,8 @@ from moto import mock_aws
 from djops.compile.machines import PROCEDURES, SWEEP, engine_account
 from djops.compile.mysql_manager import END_SESSION, END_SESSIONS, SERVER_PRIVILEGES, grant_server
 from djops.compile.sql import quote_account
-from djops.services import cloud, cloud_access
+from djops.errors import ServerUnavailableError
+from djops.services import cloud, cloud_access, tunnel
 from djops.services.site import Site, open_site
 from djops.systems import passwords
 from djops.systems.connections import Secret
@@ -179,6 +180,14 @@ def test_everything_runs_on_an_environment_in_the_cloud(place: Place) -> None:
     assert place.data("revoke", "ann", "analyst", "cloudlab_ephys", "--yes")["applied"] > 0
 
 
+def test_up_without_a_way_to_the_servers_says_why(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    error = ServerUnavailableError("no way leads there: it lacks", code="E_TUNNEL", hint="install what lacks")
+    monkeypatch.setattr(tunnel, "reach", lambda *_: {"mysql": error})
+    told = invoke("up", "--yes", "--env", "production", "-C", place.file.parent)
+    assert told.status == 2 and "no way leads there: it lacks" in told.stdout + told.stderr
+    assert "install what lacks; then run this again" in told.stdout + told.stderr
+
+
 SESSIONS = "SELECT 1 FROM information_schema.processlist WHERE user = %s"
 
 
@@ -187,7 +196,12 @@ def test_services_and_people_log_in_by_themselves(place: Place, tmp_path: Path) 
     text = place.file.read_text()
     worker = "{grants: [{role: viewer, on: cloudlab_ephys}], credentials: {type: dynamic}}"
     place.file.write_text(text.rstrip() + f"\nservices:\n  worker: {worker}\n")
+    (refused,) = place.run("apply", "--yes").answer["errors"]
+    assert refused["code"] == "E_DENIED" and refused["hint"].startswith(
+        "`djops up --env production` makes it"
+    )
     assert place.data("up", "--yes")["access"]["changes"]
+    assert not place.data("up", "--yes")["access"]["changes"]
     folder = tmp_path / "worker" / "secrets"
     handed = place.data("secrets", "approle", "worker", "--to", str(folder))
     server, at = place.owner.secrets, place.owner.mysql
