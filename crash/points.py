@@ -23,6 +23,7 @@ from djops.errors import DjopsError
 from djops.plan.change import Plan
 from djops.plan.operations import AwsCall
 from djops.services import access, machines
+from djops.services import servers as servers_module
 from djops.services.access import Servers, Wanted
 from djops.services.site import Site
 from djops.systems import mysql as mysql_module
@@ -379,4 +380,5 @@ def _impatient() -> None:
     vars(mysql_module).update(CONNECT_SECONDS=SILENCE)
     Mysql.__init__.__defaults__ = (SILENCE,)
     vars(s3_module).update(Config=config)
+    vars(servers_module).update(S3=S3)  # not one that was made before
     Secrets.__init__.__kwdefaults__.update(timeout=SILENCE)  # type: ignore[union-attr]

@@ -12,7 +12,7 @@ from typing import Any
 from crash import machines
 from crash.cases import ByHand, Case, Side
 from crash.machines import Machine
-from crash.points import SYSTEMS, MakePlan
+from crash.points import SYSTEMS, MakePlan, through
 from djops.compile.machines import engine_config
 from djops.compile.mysql_manager import SCHEMA_PRIVILEGES
 from djops.compile.mysql_state import AccountId, MysqlCatalog
@@ -108,6 +108,8 @@ class Stage:
         self.wires = wires
         self._probes: dict[tuple[str, str], S3Probe] = {}
         self._observer = Servers(self.site)
+        # Where clients are kept, the processes that are hit later on have them from here.
+        Servers(through(self.site, wires)).close()
 
     def wanted(self, case: Case, side: Side) -> Wanted:
         """Return what is wanted on one side of a case."""
