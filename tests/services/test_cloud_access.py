@@ -231,8 +231,21 @@ def test_services_and_people_log_in_by_themselves(place: Place, tmp_path: Path) 
     assert place.data("apply", "--yes")["applied"] > 0
 
 
+def test_what_is_named_on_the_command_line_is_given_up(place: Place) -> None:
+    place.file.write_text(place.file.read_text().replace("bucket: cloud-lab-raw", "bucket: cloud-lab-other"))
+    (error,) = place.run("up", "--yes").answer["errors"]
+    assert error["code"] == "E_DATA_LOSS" and "--allow-data-loss s3.bucket::cloud-lab-raw" in error["hint"]
+    done = place.data("up", "--allow-data-loss", "s3.bucket::cloud-lab-raw", "--yes")
+    lost = {one["resource"]: one["loses"] for one in done["plan"]["changes"] if one["loses"]}
+    assert lost["s3.bucket::cloud-lab-raw"] == "objects" and done["outputs"]["buckets"] == ["cloud-lab-other"]
+    there = {one["Name"] for one in boto3.client("s3", region_name=REGION).list_buckets()["Buckets"]}
+    assert {"cloud-lab-raw", "cloud-lab-other"} <= there
+
+
 def test_down_keeps_what_is_not_pulumis(place: Place) -> None:
     down = place.data("down", "--yes")
-    assert down["removed"] and {one["resource"] for one in down["remaining"]} >= {"s3.bucket::cloud-lab-raw"}
+    assert down["removed"] and {one["resource"] for one in down["remaining"]} >= {
+        "s3.bucket::cloud-lab-other"
+    }
     with place.root() as root:
         assert root.query("SELECT 1 FROM mysql.user WHERE User = %s", (f"djops-{PROJECT}",))
