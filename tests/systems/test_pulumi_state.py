@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
+import re
 import subprocess
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -20,18 +22,24 @@ from botocore.config import Config
 from moto import mock_aws
 
 from djops.compile.cloud_state import state_policy
+from djops.compile.s3 import POLICY_NAME
 from djops.errors import LockedError
+from djops.plan.operations import AwsCall
 from djops.services import cloud
+from djops.services.cloud_check import _Check
 from djops.services.project import load_project
 from djops.services.site import open_site
 from djops.systems import pulumi as engine_of
+from djops.systems.aws import Aws
 from djops.systems.connections import S3Connection
 from djops.systems.pulumi import EngineError, PulumiStack, Workplace
+from djops.systems.s3 import S3
 from tests.conftest import LabUnderTest
 from tests.support import kms, pulumi_engine
 from tests.support.aws_double import AwsDouble, served
 from tests.support.cloud import REGION
 from tests.support.cloud_projects import write_project
+from tests.support.s3_people import make_person
 
 BUCKET, SECRET = "pulumi-state-of-tests", "swordfish-of-the-lab"
 STATE = "lab/.pulumi/stacks/djops/demo_lab.production.json"
@@ -114,6 +122,33 @@ def _emptied(store: Any) -> None:
     store.delete_bucket(Bucket=BUCKET)
 
 
+@contextlib.contextmanager
+def _with_just_enough(root: S3Connection, folder: Path) -> Iterator[S3Connection]:
+    """Make a user who may do with the state what `djops cloud check` asks for, and no more."""
+    file = write_project(folder, state={"backend": f"s3://{BUCKET}/lab"})
+    needed = _Check(load_project(file), "production", Aws(REGION))._state_needs()
+    # It asks about the state itself; locks and history lie beside it, and two tests have states of their own.
+    may = [
+        {
+            "Effect": "Allow",
+            "Action": sorted(actions),
+            "Resource": re.sub(r"/lab/\.pulumi/.*", "/*/.pulumi/*", arn),
+        }
+        for arn, actions in needed.items()
+    ]
+    policy, user = {"Version": "2012-10-17", "Statement": may}, {"UserName": "pulumi-of-tests"}
+    person = make_person(root, user["UserName"], policy, "pulumi-of-tests")
+    try:
+        yield person
+    finally:
+        for action, more in (
+            ("DeleteAccessKey", {"AccessKeyId": person.access_key}),
+            ("DeleteUserPolicy", {"PolicyName": POLICY_NAME}),
+            ("DeleteUser", {}),
+        ):
+            S3(root).call(AwsCall("iam", action, {**user, **more}))
+
+
 @pytest.fixture(scope="module")
 def place(lab: LabUnderTest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     built = pulumi_engine.engine()
@@ -142,9 +177,10 @@ def place(lab: LabUnderTest, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         keys.create_alias(AliasName="alias/djops-state", TargetKeyId=key)
         with served(AwsDouble()) as address, kms.served(keys, asked) as url:
             pulumi_engine.use_engine(patch, built, folder / "pulumi", address)
-            made = Place(folder, store, root, url, asked)
-            patch.setattr(engine_of, "run_program", lambda: made.program())
-            yield made
+            with _with_just_enough(root, folder) as user:
+                made = Place(folder, store, user, url, asked)
+                patch.setattr(engine_of, "run_program", lambda: made.program())
+                yield made
     _emptied(store)
 
 
