@@ -229,8 +229,8 @@ def tell(
 def _login(site: Site, own: str) -> dict[str, str] | None:
     """Say how she logs in by herself; a server that djops set up has its own way, the method's usual."""
     login, env = site.env.login, site.env
-    own = env.target == "local" or (env.target == "aws" and env.secrets is None)
-    if login is None or login.method != "userpass" or not own:
+    djops_made_it = env.target == "local" or (env.target == "aws" and env.secrets is None)
+    if login is None or login.method != "userpass" or not djops_made_it:
         return None if login is None else {"method": login.method, "path": login_path(login)}
     return {"method": login.method, "path": login.method, "user": own}
 
