@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 _EMPTY_WORDS = ("update failed", "preview failed", "destroy failed")
 """What the engine says of every failure besides the reason."""
 
+_HUNG_UP = "Resource monitor has terminated"
+"""What the SDK says when its line to the engine is cut."""
+
 _TYPES_KEPT = ("pulumi:pulumi:Stack",)
 
 _FATES: Mapping[str, Fate] = {
@@ -179,6 +182,15 @@ class PulumiStack:
         Raises:
             EngineError: The program or AWS refuses.
         """
+        try:
+            return self._previewed(refresh)
+        except EngineError as error:
+            if not all(_HUNG_UP in told for told in error.message.split("; ")):
+                raise
+            # On a machine that is very busy the two lose each other; nothing was changed, so ask again.
+            return self._previewed(refresh)
+
+    def _previewed(self, refresh: bool) -> Previewed:
         heard = _Heard()
         try:
             with self._explained(heard):

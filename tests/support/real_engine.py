@@ -68,7 +68,14 @@ class RealEngine:
     def preview(self) -> Result:
         """Say what an update would do."""
         heard = _Heard()
-        heard.ask(lambda: self._stack.preview(on_event=heard, color="never"))
+        try:
+            heard.ask(lambda: self._stack.preview(on_event=heard, color="never"))
+        except DeploymentError as error:
+            # As djops does: on a busy machine program and engine lose each other.
+            if "Resource monitor has terminated" not in str(error) or "protect" in str(error):
+                raise
+            heard = _Heard()
+            heard.ask(lambda: self._stack.preview(on_event=heard, color="never"))
         return Result(tuple(heard.steps), {})
 
     def up(self, preview_first: bool = False) -> Result:

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pulumi.automation import CommandResult
+from pulumi.automation.errors import CommandError
 from pulumi.automation.events import EngineEvent
 
 from djops.plan.cloud import Fate, Refusal
@@ -92,6 +94,35 @@ def test_refusals_and_errors_name_the_resource(words: str, fate: Fate) -> None:
     assert listener.refusals() == (Refusal(urn, fate),)
     listener, _ = heard(error("VpcLimitExceeded: five", urn), error("update failed"))
     assert listener.refusals() == () and listener.errors() == ["b: VpcLimitExceeded: five"]
+
+
+@pytest.mark.parametrize(
+    ("first", "asked"),
+    [
+        ("Resource monitor has terminated, shutting down", 2),
+        ("VpcLimitExceeded; Resource monitor has terminated", 1),
+    ],
+)
+def test_a_preview_whose_line_was_cut_is_asked_for_again(
+    first: str, asked: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[object] = []
+
+    class Cut:
+        def preview(self, on_event: pulumi._Heard, **_: object) -> None:
+            calls.append(on_event)
+            if len(calls) == 1:
+                on_event(error(first))
+                raise CommandError(CommandResult("", first, 255))
+
+    place = pulumi.Workplace("p.e", tmp_path, "file:///x", "passphrase", {})
+    monkeypatch.setattr(pulumi.PulumiStack, "_opened", lambda _: Cut())
+    if asked == 2:
+        assert pulumi.PulumiStack(place).preview() == pulumi.Previewed(())
+    else:
+        with pytest.raises(pulumi.EngineError, match=first):
+            pulumi.PulumiStack(place).preview()
+    assert len(calls) == asked
 
 
 def test_configuration_replaces_only_its_own_part(tmp_path: Path) -> None:
