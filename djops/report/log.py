@@ -159,7 +159,8 @@ def recorded_text(found: Recorded | None) -> str:
             f"not finished: {_by_whom(deed.entry)} {ending} ({told}); `djops apply` goes on from there"
         )
     if found.waiting:
-        lines.append(f"{found.waiting} rows more wait on this machine for the next contact")
+        more = "row more waits" if found.waiting == 1 else "rows more wait"
+        lines.append(f"{found.waiting} {more} on this machine for the next contact")
     return "\n".join(lines)
 
 

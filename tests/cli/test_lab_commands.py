@@ -49,7 +49,7 @@ def test_status_as_text(lab: LabUnderTest) -> None:
     servers, _, journal = run.stdout.partition("\n\n")
     assert [line.split()[0] for line in servers.splitlines()] == ["server", "MySQL", "Ceph", "OpenBao"]
     assert servers.count(" ok ") == 3
-    assert journal.startswith("journal ")
+    assert journal.startswith("journal: mysql ")
 
 
 def test_status_of_a_lab_that_never_was(unborn: Path) -> None:
