@@ -221,19 +221,20 @@ def test_a_session_that_was_ended(bench: Bench) -> None:
     assert known_as(raised(lambda: _run(link, "SELECT 1"))) in ("gone-away", "session-killed")
 
 
+@pytest.fixture(scope="module")
+def admin(bench: Bench) -> Iterator[Any]:
+    assert bench.site.mysql_root is not None
+    stores = administrator_stores(bench.site)
+    with datajoint.connect(bench.site.mysql_root, stores) as opened:
+        yield opened
+
+
 class TestClient:
     """What the client makes of it."""
 
     @pytest.fixture
     def client(self, bench: Bench) -> Iterator[Any]:
         with datajoint.connect(bench.connection()) as opened:
-            yield opened
-
-    @pytest.fixture(scope="class")
-    def admin(self, bench: Bench) -> Iterator[Any]:
-        assert bench.site.mysql_root is not None
-        stores = administrator_stores(bench.site)
-        with datajoint.connect(bench.site.mysql_root, stores) as opened:
             yield opened
 
     def test_a_schema_out_of_sight(self, client: Any) -> None:
