@@ -46,11 +46,15 @@ def _joined(accounts: Iterable[AccountId]) -> str:
 def _attribute(account: Account) -> str:
     mark = {"project": account.project, "kind": account.kind}
     mark |= {"engine": account.engine} if account.engine else {}
-    return f"ATTRIBUTE {quote_string(json.dumps({'djops': mark}, sort_keys=True))}"
+    return merged(mark)
 
 
-def _merged(mark: Mapping[str, object]) -> str:
-    """Write an addition to an account's mark: MySQL merges it, and ``null`` takes away."""
+def merged(mark: Mapping[str, object]) -> str:
+    """Write an account's mark: into one that is there MySQL merges it, and ``None`` takes away.
+
+    Args:
+        mark: Values by name.
+    """
     return f"ATTRIBUTE {quote_string(json.dumps({'djops': mark}, sort_keys=True))}"
 
 
@@ -138,7 +142,7 @@ class EntrustPassword(MysqlChange):
         """Mark the account, and forget the password that was kept."""
         nobodys = " IDENTIFIED BY RANDOM PASSWORD" if self.wanted == "dynamic" else ""
         marking = Sql(
-            (f"ALTER USER {_quoted(self.name)}{nobodys} {_merged({'engine': self.wanted or None})}",)
+            (f"ALTER USER {_quoted(self.name)}{nobodys} {merged({'engine': self.wanted or None})}",)
         )
         if not self.wanted:
             return (marking,)
@@ -242,7 +246,7 @@ class TakeOver(MysqlChange):
     def operations(self) -> tuple[Operation, ...]:
         """Return one ALTER USER; before it the end of an older password, lest it be taken for the new one."""
         mark = {"project": self.account.project, "kind": self.account.kind, "adopted": True}
-        marking = Sql((f"ALTER USER {_quoted(self.name)} {_merged(mark)}",))
+        marking = Sql((f"ALTER USER {_quoted(self.name)} {merged(mark)}",))
         ending = Sql((f"ALTER USER {_quoted(self.name)} DISCARD OLD PASSWORD",))
         return (ending, marking) if self.older else (marking,)
 
@@ -347,7 +351,7 @@ class DiscardPassword(MysqlChange):
 
     def operations(self) -> tuple[Operation, ...]:
         """Return one ALTER USER, which takes the mark off as well that let the password hold."""
-        frame = ("ALTER USER ", f" {_merged({'adopted': None})}")
+        frame = ("ALTER USER ", f" {merged({'adopted': None})}")
         return (Sql((f"{_quoted(self.name)} DISCARD OLD PASSWORD",), frame=frame),)
 
     def reverse(self) -> Change:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import datetime as dt
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from djops.compile.mysql_state import Account, AccountId
-from djops.compile.sql import quote_account, quote_string
+from djops.compile.sql import quote_account
 from djops.plan.change import Change, Phase, Risk, Told
-from djops.plan.mysql_changes import STATE_FACT, MysqlChange, SetPassword
+from djops.plan.mysql_changes import STATE_FACT, MysqlChange, SetPassword, merged
 from djops.plan.operations import (
     AwsCall,
     KeepKey,
@@ -32,10 +31,6 @@ ROTATING = "rotating"
 
 UNTIL_FACT = "rotated_until"
 """Day from which on a plan ends what a rotation left in force; none when only ``--finish`` ends it."""
-
-
-def _mark(rotating: bool | None) -> str:
-    return f"ATTRIBUTE {quote_string(json.dumps({'djops': {'rotating': rotating}}))}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +57,7 @@ class RotatePassword(MysqlChange):
         return (
             MarkSecret(self.secret, {UNTIL_FACT: self.until}),
             StorePassword(self.secret, self.name.user, NEXT_FIELD),
-            Sql(parts, frame=("ALTER USER ", f" {_mark(True)}")),
+            Sql(parts, frame=("ALTER USER ", f" {merged({'rotating': True})}")),
             KeepNextPassword(self.secret),
             NotePassword(self.secret, self.name),
         )
@@ -98,7 +93,7 @@ class FinishRotation(MysqlChange):
     def operations(self) -> tuple[Operation, ...]:
         """Return one ALTER USER, which takes the mark off as well."""
         parts = (f"{quote_account(*self.name)} DISCARD OLD PASSWORD",)
-        return (Sql(parts, frame=("ALTER USER ", f" {_mark(None)}")),)
+        return (Sql(parts, frame=("ALTER USER ", f" {merged({'rotating': None})}")),)
 
     def reverse(self) -> Change:
         """Return itself: a discarded password cannot be had back."""

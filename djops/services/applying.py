@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -12,7 +11,7 @@ from djops.compile.sql import quote_account, quote_string
 from djops.compile.vault import DATABASE
 from djops.errors import ApplyError, ConflictError
 from djops.plan.change import Change, Plan
-from djops.plan.mysql_changes import CHANGED_FACT, PASSWORD_FIELD, STATE_FACT
+from djops.plan.mysql_changes import CHANGED_FACT, PASSWORD_FIELD, STATE_FACT, merged
 from djops.plan.operations import (
     AwsCall,
     ConnectEngine,
@@ -229,15 +228,14 @@ def _connect_engine(servers: Servers, operation: ConnectEngine) -> None:
     password = passwords.generate()
     account = quote_account(*operation.account)
     # What was noted of the one before goes with it: MySQL tells in whole seconds when a password was changed.
-    unknown = quote_string(json.dumps({"djops": {"engine": None}}))
-    changed = f"IDENTIFIED BY {quote_string(password)} REQUIRE SSL ATTRIBUTE {unknown}"
+    changed = f"IDENTIFIED BY {quote_string(password)} REQUIRE SSL {merged({'engine': None})}"
     servers.mysql.query(f"ALTER USER {account} {changed}")
     body = {**operation.settings, "password": password}
     servers.secrets.request("POST", f"{DATABASE}/config/{operation.name}", body)
     # From here on nobody but the secrets server knows it; when that was, is noted to see later changes.
     servers.secrets.request("POST", f"{DATABASE}/rotate-root/{operation.name}")
-    mark = json.dumps({"djops": {"engine": servers.mysql.password_changed(operation.account)}})
-    servers.mysql.query(f"ALTER USER {account} ATTRIBUTE {quote_string(mark)}")
+    noted = merged({"engine": servers.mysql.password_changed(operation.account)})
+    servers.mysql.query(f"ALTER USER {account} {noted}")
 
 
 def _forget_fields(servers: Servers, operation: ForgetFields) -> None:
